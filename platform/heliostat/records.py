@@ -1,0 +1,190 @@
+"""What is written beside every output: certificates, runs, provenance, receipts. Plain JSON, no services.
+
+A certificate (`artifact.json`) is written last; a folder without one is not an artifact.
+"""
+
+import getpass
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+import heliostat
+
+ArtifactKind = Literal["dataset", "tokenized", "model", "adapter", "quantized", "report"]
+CERTIFICATE_NAME = "artifact.json"
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, strict about keys, JSON in and out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(Record):
+    """One file of an artifact; `path` is relative to the artifact's folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Provenance(Record):
+    """Which code, called how, by whom, with which versions, made something."""
+
+    heliostat_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    argv: tuple[str, ...]
+    user: str
+    python_version: str
+    package_versions: dict[str, str]
+    ray_job_id: str | None
+
+    @classmethod
+    def collect(cls) -> Self:
+        """Describe this process. Versions are read from package metadata, so nothing heavy is imported."""
+        commit, dirty = _git_state()
+        return cls(
+            heliostat_version=heliostat.__version__,
+            git_commit=commit,
+            git_dirty=dirty,
+            argv=tuple(sys.argv),
+            user=_user(),
+            python_version=sys.version.split()[0],
+            package_versions=_package_versions(),
+            ray_job_id=os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"),
+        )
+
+
+class Artifact(Record):
+    """The certificate of a finished output.
+
+    `key` is the fingerprint of the config and inputs it was made from; `content` is the SHA-256 over its
+    files; `parents` are the ids of the artifacts it was made from; `facts` holds what the stage wants later
+    stages and people to know (counts, perplexities, the tokenizer's hash).
+    """
+
+    id: str
+    kind: ArtifactKind
+    uri: str
+    key: str
+    content: str
+    bytes: int
+    files: tuple[FileEntry, ...]
+    parents: tuple[str, ...]
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    created_at: datetime
+    provenance: Provenance
+
+
+class Run(Record):
+    """One stage at work: written when it starts, written again when it ends."""
+
+    id: str
+    stage: str
+    status: Literal["running", "finished", "failed"]
+    config: dict[str, Any]
+    fingerprint: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    metrics: dict[str, float] = Field(default_factory=dict)
+    attempts: int = 1
+    started_at: datetime
+    finished_at: datetime | None = None
+    error: str | None = None
+    tracking_run_id: str | None = None
+    provenance: Provenance
+
+
+class Count(Record):
+    """A number of documents and of the tokens in them."""
+
+    documents: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0)
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(documents=self.documents + other.documents, tokens=self.tokens + other.tokens)
+
+
+class Receipt(Record):
+    """What became of everything that was read: `read = kept + dropped`, in documents and in tokens.
+
+    `kept` is by split, `dropped` by reason. `truncated` counts the tokens cut off documents that were kept
+    (its `documents` are kept ones, so they do not enter the balance of documents).
+    """
+
+    read: Count
+    kept: dict[str, Count]
+    dropped: dict[str, Count]
+    truncated: Count = Count()
+
+    @model_validator(mode="after")
+    def _balances(self) -> Self:
+        kept, dropped = total(self.kept), total(self.dropped)
+        documents = kept.documents + dropped.documents
+        tokens = kept.tokens + dropped.tokens + self.truncated.tokens
+        if self.read.documents != documents:
+            raise ValueError(
+                f"receipt does not balance: {self.read.documents} documents read, {documents} accounted for"
+            )
+        if self.read.tokens != tokens:
+            raise ValueError(
+                f"receipt does not balance: {self.read.tokens} tokens read, {tokens} accounted for"
+            )
+        return self
+
+
+def total(counts: dict[str, Count]) -> Count:
+    """The sum over a breakdown."""
+    return sum(counts.values(), Count())
+
+
+def now() -> datetime:
+    """The present, in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's numeric user has no name
+        return str(os.getuid())
+
+
+@cache
+def _git_state() -> tuple[str | None, bool | None]:
+    """The commit of the checkout this package runs from; (None, None) for an installed wheel."""
+    folder = Path(__file__).resolve().parent
+    if folder.parent.name != "platform":
+        return None, None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit, bool(_git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for name in ("ray", "torch", "transformers", "deepspeed", "peft", "openvino-genai", "pyarrow", "mlflow"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

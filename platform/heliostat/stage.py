@@ -1,0 +1,151 @@
+"""The frame every stage runs in: find the finished output, or make it under a lock and on record.
+
+A stage's own `run.py` says what to do in between. Knows nothing of any stage, of Ray or of torch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heliostat.config import Config
+from heliostat.errors import HeliostatError
+from heliostat.records import Artifact, ArtifactKind, Provenance, Run, now
+from heliostat.storage import Publication, find_artifact, lock, publish, staging
+from heliostat.tracking import Tracker
+from heliostat.workspace import Workspace, key_of
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a stage wants to exist: its kind and name, and the config and inputs that decide it."""
+
+    stage: str
+    kind: ArtifactKind
+    name: str
+    config: Config
+    parents: tuple[Artifact, ...] = ()
+    sources: str = ""
+    """A fingerprint of inputs that are not artifacts (source files); "" when there are none."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over the config's fingerprint and the content of everything it is applied to."""
+        return key_of(self.config.fingerprint(), self.sources, *(parent.content for parent in self.parents))
+
+
+@dataclass
+class StageRun:
+    """A stage at work. `path` is its folder in the workspace, kept between attempts of the same request."""
+
+    workspace: Workspace
+    path: str
+    record: Run
+    tracker: Tracker
+
+    @property
+    def tracking_run_id(self) -> str:
+        """MLflow's id of this run."""
+        return str(self.record.tracking_run_id)
+
+    @property
+    def uri(self) -> str:
+        """The run's folder as an absolute path or URI."""
+        return self.workspace.storage.uri(self.path)
+
+    @property
+    def local_folder(self) -> Path:
+        """A folder on this machine for files written while the run goes on."""
+        if self.workspace.storage.remote:
+            return Path.cwd() / "heliostat-runs" / Path(self.path).name
+        return Path(self.uri)
+
+    def log(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Record metrics with the tracker and in the run's record."""
+        self.tracker.log(self.tracking_run_id, metrics, step)
+        self.record = self.record.model_copy(update={"metrics": self.record.metrics | metrics})
+
+    def save(self) -> None:
+        """Write the run's record."""
+        content = self.record.model_dump_json(indent=2).encode()
+        self.workspace.storage.write_bytes(f"{self.path}/{RUN_FILE}", content)
+
+
+def find_or_make(
+    workspace: Workspace, request: Request, work: Callable[[Publication, StageRun], None], force: bool = False
+) -> Artifact:
+    """The artifact asked for: the finished one, or the one that `work` makes now.
+
+    `work` fills `publication.folder` and `publication.facts`; what it leaves when it fails is thrown away,
+    except the run's folder, from which an interrupted run goes on.
+
+    Raises:
+        ArtifactError: another process is making the same artifact right now.
+    """
+    path = workspace.path(request.kind, request.name, request.key)
+    found = None if force else find_artifact(workspace.storage, path)
+    if found:
+        return found
+    with lock(workspace.storage, path):
+        found = None if force else find_artifact(workspace.storage, path)  # just made?
+        if found:
+            return found
+        if force:
+            workspace.storage.delete(workspace.run_path(request.stage, request.key))
+        with staging(workspace.storage, path) as publication, _on_record(workspace, request) as run:
+            work(publication, run)
+            artifact = publish(
+                publication, request.kind, request.key, request.config.canonical(), request.parents
+            )
+            run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
+    return artifact
+
+
+@contextmanager
+def _on_record(workspace: Workspace, request: Request) -> Iterator[StageRun]:
+    """Keep the run's record and its tracked run in step with what happens inside the block."""
+    run = _start(workspace, request)
+    try:
+        yield run
+    except BaseException as error:
+        reason = str(error) if isinstance(error, HeliostatError) else f"{type(error).__name__}: {error}"
+        run.record = run.record.model_copy(
+            update={"status": "failed", "finished_at": now(), "error": reason[:2000]}
+        )
+        run.save()
+        run.tracker.finish(run.tracking_run_id, failed=True)
+        raise
+    run.record = run.record.model_copy(update={"status": "finished", "finished_at": now()})
+    run.save()
+    run.tracker.finish(run.tracking_run_id, failed=False)
+
+
+def _start(workspace: Workspace, request: Request) -> StageRun:
+    path = workspace.run_path(request.stage, request.key)
+    earlier = read_run(workspace, path)
+    tracker = Tracker.of(workspace)
+    record = Run(
+        id=path.rpartition("/")[2],
+        stage=request.stage,
+        status="running",
+        config=request.config.canonical(),
+        fingerprint=request.config.fingerprint(),
+        inputs=tuple(parent.id for parent in request.parents),
+        attempts=earlier.attempts + 1 if earlier else 1,
+        started_at=now(),
+        tracking_run_id=earlier.tracking_run_id if earlier else None,
+        provenance=Provenance.collect(),
+    )
+    record = record.model_copy(update={"tracking_run_id": tracker.start(record)})
+    run = StageRun(workspace, path, record, tracker)
+    run.save()
+    return run
+
+
+def read_run(workspace: Workspace, path: str) -> Run | None:
+    """The record in a run's folder, or None."""
+    if not workspace.storage.exists(f"{path}/{RUN_FILE}"):
+        return None
+    return Run.model_validate_json(workspace.storage.read_bytes(f"{path}/{RUN_FILE}"))

@@ -1,0 +1,165 @@
+"""The tokenized dataset on disk: what the data room writes and training and evaluation read by position.
+
+A folder holds `<split>/part-00000.parquet ...`, `index.json` and `tokenizer/`. A row is one packed sequence:
+`input_ids`, `loss_mask` (1 where the token is learned), `document_lengths` (the documents in it, end to
+end) and `document_ids`. The first token of a document has nothing in front of it, so it is never learned.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from heliostat.errors import ArtifactError, DataError
+
+SPLITS = ("train", "validation", "test")
+INDEX_NAME = "index.json"
+TOKENIZER_FOLDER = "tokenizer"
+ROWS_PER_GROUP = 256
+IGNORED = -100
+"""The label of a token that is not learned, as in torch's cross entropy."""
+
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int8())),
+        ("document_lengths", pa.list_(pa.int32())),
+        ("document_ids", pa.list_(pa.string())),
+        ("num_labels", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PackedSequence:
+    """One row: documents laid end to end, at most `max_sequence_length` tokens in all."""
+
+    input_ids: np.ndarray
+    loss_mask: np.ndarray
+    document_lengths: tuple[int, ...]
+    document_ids: tuple[str, ...]
+
+    def position_ids(self) -> np.ndarray:
+        """0, 1, 2, ... starting again at each document: this is what keeps packed documents apart."""
+        return np.concatenate([np.arange(length) for length in self.document_lengths])
+
+    def labels(self) -> np.ndarray:
+        """The ids to learn, IGNORED elsewhere and at the first token of each document."""
+        labels = np.where(self.loss_mask.astype(bool), self.input_ids, IGNORED)
+        labels[np.cumsum([0, *self.document_lengths[:-1]])] = IGNORED
+        return labels
+
+    def row(self) -> dict[str, Any]:
+        """The sequence as a row of SCHEMA."""
+        return {
+            "input_ids": self.input_ids.astype(np.int32),
+            "loss_mask": self.loss_mask.astype(np.int8),
+            "document_lengths": list(self.document_lengths),
+            "document_ids": list(self.document_ids),
+            "num_labels": int((self.labels() != IGNORED).sum()),
+        }
+
+
+def collate(sequences: list[PackedSequence], padding_id: int) -> dict[str, np.ndarray]:
+    """A batch of int64 arrays, each (num_sequences, longest): input_ids, labels, position_ids.
+
+    Padding is on the right with positions from 0, so it looks like one more document that nobody learns.
+    There is no attention mask, on purpose: with one, transformers ignores the borders in `position_ids`.
+    """
+    longest = max(len(sequence.input_ids) for sequence in sequences)
+    batch = {
+        "input_ids": np.full((len(sequences), longest), padding_id, dtype=np.int64),
+        "labels": np.full((len(sequences), longest), IGNORED, dtype=np.int64),
+        "position_ids": np.zeros((len(sequences), longest), dtype=np.int64),
+    }
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.input_ids)
+        batch["input_ids"][row, :length] = sequence.input_ids
+        batch["labels"][row, :length] = sequence.labels()
+        batch["position_ids"][row, :length] = sequence.position_ids()
+        batch["position_ids"][row, length:] = np.arange(longest - length)
+    return batch
+
+
+def write_part(path: Path, sequences: list[PackedSequence]) -> dict[str, Any]:
+    """Write one Parquet part; returns its entry for the index: file, rows, tokens, labels, documents."""
+    rows = [sequence.row() for sequence in sequences]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, row_group_size=ROWS_PER_GROUP)
+    return {
+        "file": f"{path.parent.name}/{path.name}",
+        "rows": len(rows),
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "labels": sum(row["num_labels"] for row in rows),
+        "documents": len({name for row in rows for name in row["document_ids"]}),
+    }
+
+
+class TokenizedDataset:
+    """One split of a tokenized dataset, read by position."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        """Open a split.
+
+        Raises:
+            ArtifactError: the folder is not a tokenized dataset.
+            DataError: the split holds nothing.
+        """
+        try:
+            index = json.loads((folder / INDEX_NAME).read_text())
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{folder}: not a tokenized dataset ({INDEX_NAME}: {error})") from None
+        self.tokenizer_folder = folder / TOKENIZER_FOLDER
+        self.split = split
+        self._folder = folder
+        self._parts = [part for part in index["splits"].get(split, []) if part["rows"]]
+        if not self._parts:
+            raise DataError(
+                f"{folder}: the '{split}' split is empty; give more documents or another split ratio"
+            )
+        self._starts = np.cumsum([0, *(part["rows"] for part in self._parts)])
+        self.num_labels = self._read_num_labels()
+        """Learned tokens of each row: with these a worker can weigh its loss without asking the others."""
+
+    def __len__(self) -> int:
+        """The number of packed sequences."""
+        return int(self._starts[-1])
+
+    def __getitem__(self, position: int) -> PackedSequence:
+        """The sequence at a position, 0 <= position < len."""
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        part = int(np.searchsorted(self._starts, position, side="right")) - 1
+        row = position - int(self._starts[part])
+        table = _row_group(str(self._folder / self._parts[part]["file"]), row // ROWS_PER_GROUP)
+        record = table.slice(row % ROWS_PER_GROUP, 1)
+        return PackedSequence(
+            input_ids=record["input_ids"][0].values.to_numpy(),
+            loss_mask=record["loss_mask"][0].values.to_numpy(),
+            document_lengths=tuple(record["document_lengths"][0].as_py()),
+            document_ids=tuple(record["document_ids"][0].as_py()),
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all sequences, padding not counted."""
+        return int(sum(part["tokens"] for part in self._parts))
+
+    def _read_num_labels(self) -> np.ndarray:
+        files = [self._folder / part["file"] for part in self._parts]
+        return np.concatenate(
+            [pq.read_table(file, columns=["num_labels"])["num_labels"].to_numpy() for file in files]
+        )
+
+
+@lru_cache(maxsize=32)
+def _row_group(path: str, group: int) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read_row_group(group)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: a part of the tokenized dataset cannot be read: {error}") from None

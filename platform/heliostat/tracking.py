@@ -1,0 +1,155 @@
+"""Runs, metrics and model versions: a thin face on MLflow, and TensorBoard event files beside each run.
+
+mlflow is imported inside the functions: it takes two seconds, and `heliostat --help` must not wait for it.
+"""
+
+import json
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from heliostat.errors import TrackingError
+from heliostat.records import Run
+from heliostat.workspace import Workspace
+
+EXPERIMENT = "heliostat"
+METRICS_FILE = "metrics.jsonl"
+SERVER_TIMEOUT_SECONDS = 5.0
+
+
+class Tracker:
+    """Writes runs and their metrics to one MLflow store."""
+
+    def __init__(self, uri: str) -> None:
+        """Connect to a store; creating a new SQLite store takes some seconds, once.
+
+        Raises:
+            TrackingError: nothing answers at the URI.
+        """
+        self.uri = uri
+        _check_reachable(uri)
+        self._client = _client(uri)
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> "Tracker":
+        """The tracker of a workspace: $MLFLOW_TRACKING_URI, else SQLite in the workspace."""
+        return cls(tracking_uri(workspace))
+
+    def start(self, run: Run) -> str:
+        """Open a run under its own name, or again after an interruption; returns MLflow's run id."""
+        if run.tracking_run_id:
+            self._client.update_run(run.tracking_run_id, status="RUNNING")
+            return run.tracking_run_id
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        tags = {"heliostat.stage": run.stage, "heliostat.run": run.id, "mlflow.user": run.provenance.user}
+        created = self._client.create_run(experiment_id, run_name=run.id, tags=tags)
+        run_id = str(created.info.run_id)
+        for key, value in _flatten(run.config).items():
+            self._client.log_param(run_id, key, value)
+        return run_id
+
+    def log(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
+        """Write one step's metrics in one batch."""
+        from mlflow.entities import Metric
+
+        stamp = int(time.time() * 1000)
+        self._client.log_batch(run_id, [Metric(name, value, stamp, step) for name, value in metrics.items()])
+
+    def finish(self, run_id: str, failed: bool) -> None:
+        """Close a run."""
+        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """A metric's (step, value) pairs in order of steps; a step logged twice keeps its last value."""
+        values = {point.step: point.value for point in self._client.get_metric_history(run_id, metric)}
+        return sorted(values.items())
+
+
+class MetricWriter:
+    """Where a training run's metrics go, step by step: MLflow, TensorBoard, and a plain file for progress.
+
+    Used from one process only: the training controller's.
+    """
+
+    def __init__(self, tracker: Tracker, tracking_run_id: str, folder: Path) -> None:
+        """Open the writers; `folder` is the run's folder on this machine."""
+        from tensorboardX import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tracker = tracker
+        self._run_id = tracking_run_id
+        self._board = SummaryWriter(logdir=str(folder / "tensorboard"))
+        self._file = folder / METRICS_FILE
+
+    def write(self, metrics: dict[str, float], step: int) -> None:
+        """Record one step."""
+        self._tracker.log(self._run_id, metrics, step)
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+        self._board.flush()
+        with self._file.open("a") as stream:
+            stream.write(json.dumps({"step": step, **metrics}) + "\n")
+
+
+def tracking_uri(workspace: Workspace) -> str:
+    """$MLFLOW_TRACKING_URI, else a SQLite file in the workspace.
+
+    Raises:
+        TrackingError: the workspace lies on an object store, where SQLite cannot be.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    if workspace.storage.remote:
+        raise TrackingError(
+            f"{workspace.storage.root}: an object store cannot hold mlflow.db; "
+            "set MLFLOW_TRACKING_URI to a tracking server"
+        )
+    return f"sqlite:///{workspace.storage.root}/mlflow.db"
+
+
+def _check_reachable(uri: str) -> None:
+    """Ask a server for its health first: mlflow itself retries for minutes before it gives up."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    import httpx
+
+    try:
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        raise TrackingError(
+            f"no tracking server answers at {uri} ({error}); "
+            "start it with 'mlflow server', or unset MLFLOW_TRACKING_URI"
+        ) from None
+
+
+def _client(uri: str) -> Any:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it narrates each table of a new store
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            raise TrackingError(f"the tracking store at {uri} cannot be used: {error}") from None
+    return client
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value)[:500]
+    return flat
