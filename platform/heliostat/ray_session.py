@@ -1,0 +1,87 @@
+"""The one place that starts or joins a Ray cluster. The command line, the jobs and the tests come here."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from heliostat.config import Resources
+from heliostat.errors import ClusterError
+
+# Every worker inherits these. Tokenizer threads and forked workers deadlock; a metrics exporter and usage
+# statistics would reach out of the machine; Train V2 is the API this code is written for.
+ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[Any]:
+    """Join the cluster at $RAY_ADDRESS (a submitted job finds it set), else run a local one for this block.
+
+    A local cluster has no dashboard and asks for a token that never leaves this process tree.
+
+    Raises:
+        ClusterError: there is no cluster at the address, or it refuses the token.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        options |= {"num_cpus": num_cpus, "include_dashboard": False}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def require_resources(each: Resources, count: int, what: str) -> None:
+    """Refuse at once what this cluster can never give, instead of waiting for it for ever.
+
+    Raises:
+        ClusterError: says what was asked and what is there.
+    """
+    import ray
+
+    there = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = {"CPU": each.num_cpus, "GPU": each.num_gpus, "memory": float(each.memory_bytes or 0)}
+    asked = {name: amount for name, amount in asked.items() if amount}
+    fitting = (
+        sum(min(int(node.get(name, 0) / amount) for name, amount in asked.items()) for node in nodes)
+        if asked
+        else count
+    )
+    if fitting < count:
+        wanted = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
+        found = ", ".join(f"{there.get(name, 0):g} {name}" for name in asked)
+        raise ClusterError(
+            f"{what} asks for {count} x {wanted}; this cluster has {found} on {len(nodes)} node(s), "
+            f"room for {fitting}; ask for less, or join a larger cluster with RAY_ADDRESS"
+        )
+
+
+def options_of(resources: Resources) -> dict[str, Any]:
+    """The resources in Ray's words, for `@ray.remote`, `map_batches` and actors."""
+    options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
+    if resources.memory_bytes:
+        options["memory"] = resources.memory_bytes
+    return options
