@@ -1,31 +1,53 @@
 """Shared fixtures: a workspace, a tiny real model made on the spot, one Ray cluster for the session."""
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from heliostat.ray_session import ENVIRONMENT, ray_session
+from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace
 
 os.environ.update(ENVIRONMENT)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
+settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
+settings.load_profile("unhurried")
+
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
+@pytest.fixture(scope="session")
+def empty_tracking_store(tmp_path_factory) -> Path:
+    """A fresh mlflow.db. Making one takes some seconds, so each workspace below gets a copy."""
+    folder = tmp_path_factory.mktemp("tracking")
+    Tracker.of(Workspace.resolve(str(folder)))
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
+def workspace(tmp_path, empty_tracking_store) -> Workspace:
+    (tmp_path / "workspace").mkdir()
+    shutil.copy(empty_tracking_store, tmp_path / "workspace")
     return Workspace.resolve(str(tmp_path / "workspace"))
 
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
-    """A Hugging Face folder: a two-layer Llama of some 200,000 parameters with a tokenizer trained on prose."""
+    """A Hugging Face folder: a two-layer Llama of some 200,000 parameters, its tokenizer trained on prose."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -76,3 +98,42 @@ def ray_cluster():
     """A real local cluster of two CPUs, shared by the session."""
     with ray_session(num_cpus=2) as ray:
         yield ray
+
+
+@pytest.fixture(scope="session")
+def s3_root(tmp_path_factory):
+    """The URI of a bucket on a real S3 server (moto's), in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("moto") / "log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output)
+    environment = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    os.environ.update(environment)
+    try:
+        _create_bucket(f"http://127.0.0.1:{port}", log)
+        yield f"s3://bucket/workspace?scheme=http&endpoint_override=127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+        for name in environment:
+            os.environ.pop(name)
+
+
+def _create_bucket(address: str, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            request = urllib.request.Request(f"{address}/bucket", method="PUT")
+            urllib.request.urlopen(request, timeout=5).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)

@@ -60,17 +60,20 @@ def _bar(title: str, total: float | None, unit: str) -> Iterator[Report]:
 
 
 def _lines(title: str, total: float | None, unit: str) -> Report:
-    started = last = time.monotonic()
+    last = time.monotonic()
+    first: tuple[float, float] | None = None  # (when, how much): what came before it was warming up
 
     def report(done: float, note: str = "") -> None:
-        nonlocal last
+        nonlocal first, last
         present = time.monotonic()
+        if first is None and done:
+            first = (present, done)
         if present - last < LINE_EVERY_SECONDS:
             return
         last = present
         left = ""
-        if total and done:
-            left = f", {(present - started) * (total - done) / done:.0f} s left"
+        if total and first and done > first[1]:
+            left = f", {(present - first[0]) * (total - done) / (done - first[1]):.0f} s left"
         amount = f"{done:.0f}/{total:.0f}" if total else f"{done:.0f}"
         print(f"  {title}: {amount} {unit}{left} {note}".rstrip(), file=sys.stderr, flush=True)
 

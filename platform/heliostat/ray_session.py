@@ -9,11 +9,15 @@ from typing import Any
 
 from heliostat.config import Resources
 from heliostat.errors import ClusterError
+from heliostat.records import submitted_job
 
-# Every worker inherits these. Tokenizer threads and forked workers deadlock; a metrics exporter and usage
-# statistics would reach out of the machine; Train V2 is the API this code is written for.
+# Every worker inherits these. Train V2 is the API this code is written for; its controller takes a worker's
+# report only when it looks (every 2 s by default, and then no step is shorter), and gives workers
+# a minute to import torch. Tokenizer threads deadlock in forks; usage statistics leave the machine.
 ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -41,16 +45,31 @@ def ray_session(num_cpus: int | None = None) -> Iterator[Any]:
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not address:
+    if address:
+        options["runtime_env"] = {"env_vars": _environment_to_send()}
+    else:
         options |= {"num_cpus": num_cpus, "include_dashboard": False}
     try:
-        ray.init(address=address, **options)
+        # Not None: Ray would then join whatever cluster was started on this machine last.
+        ray.init(address=address or "local", **options)
     except (ConnectionError, ray.exceptions.RayError) as error:
         raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _environment_to_send() -> dict[str, str]:
+    """What workers of a joined cluster, which did not inherit it, must be given. Ray refuses a variable that
+    the job's own runtime_env holds already."""
+    given = (submitted_job().get("runtime_env") or {}).get("env_vars") or {}
+    return {name: os.environ[name] for name in ENVIRONMENT if name not in given}
+
+
+def joined_cluster() -> bool:
+    """Whether this process works on a cluster that was there before it, and will be after it."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def require_resources(each: Resources, count: int, what: str) -> None:

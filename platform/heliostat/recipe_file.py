@@ -55,7 +55,7 @@ class RecipeFile:
             )
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
             raise ConfigError(f"override '{override}': '{text}' is not a YAML value") from None
         section: Any = self.values
         for part in location[:-1]:
@@ -107,7 +107,10 @@ def _layers(path: Path, seen: tuple[Path, ...]) -> list[RecipeFile]:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected 'key: value' lines, found a list or a single value")
     layer = RecipeFile(origins={(): f"{path}:1"})
-    layer.values = _construct(node, (), str(path), layer.origins)
+    try:
+        layer.values = _construct(node, (), str(path), layer.origins)
+    except RecursionError:
+        raise ConfigError(f"{path}: an alias (*name) contains itself") from None
     base = layer.values.pop("base", None)
     if base is None:
         return [layer]
@@ -123,6 +126,8 @@ def _construct(node: yaml.Node, location: Location, path: str, origins: dict[Loc
         for key_node, value_node in node.value:
             key = key_node.value
             where = f"{path}:{key_node.start_mark.line + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{where}: a key is one word, found a list or a section")
             if key in values:
                 raise ConfigError(f"{where}: key '{key}' is given twice")
             origins[(*location, key)] = where
@@ -134,7 +139,11 @@ def _construct(node: yaml.Node, location: Location, path: str, origins: dict[Loc
             origins[(*location, position)] = f"{path}:{item.start_mark.line + 1}"
             items.append(_construct(item, (*location, position), path, origins))
         return items
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = getattr(error, "problem", None) or error
+        raise ConfigError(f"{path}:{node.start_mark.line + 1}: not a YAML value: {reason}") from None
 
 
 def _merge_into(

@@ -4,6 +4,7 @@ A certificate (`artifact.json`) is written last; a folder without one is not an 
 """
 
 import getpass
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import heliostat
 
@@ -59,7 +60,7 @@ class Provenance(Record):
             user=_user(),
             python_version=sys.version.split()[0],
             package_versions=_package_versions(),
-            ray_job_id=os.environ.get("RAY_JOB_ID") or os.environ.get("RAY_SUBMISSION_ID"),
+            ray_job_id=(submitted_job().get("metadata") or {}).get("job_submission_id"),
         )
 
 
@@ -145,6 +146,18 @@ class Receipt(Record):
 def total(counts: dict[str, Count]) -> Count:
     """The sum over a breakdown."""
     return sum(counts.values(), Count())
+
+
+def submitted_job() -> dict[str, Any]:
+    """What Ray tells a submitted job's driver about itself (runtime_env, metadata); {} in other processes."""
+    return dict(json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}"))
+
+
+def first_problem(error: ValidationError) -> str:
+    """Why a file is not the record it should be, on one line."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
 
 
 def now() -> datetime:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from heliostat.config import Config
-from heliostat.errors import HeliostatError
-from heliostat.records import Artifact, ArtifactKind, Provenance, Run, now
+from heliostat.errors import ArtifactError, HeliostatError
+from heliostat.records import Artifact, ArtifactKind, Provenance, Run, first_problem, now
 from heliostat.storage import Publication, find_artifact, lock, publish, staging
 from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace, key_of
@@ -67,6 +69,15 @@ class StageRun:
         self.tracker.log(self.tracking_run_id, metrics, step)
         self.record = self.record.model_copy(update={"metrics": self.record.metrics | metrics})
 
+    def keep_local_folder(self) -> None:
+        """Copy what was written to `local_folder` beside the run's record, where that is another place."""
+        if not self.workspace.storage.remote:
+            return
+        for file in sorted(self.local_folder.rglob("*")):
+            if file.is_file():
+                path = f"{self.path}/{file.relative_to(self.local_folder)}"
+                self.workspace.storage.write_bytes(path, file.read_bytes())
+
     def save(self) -> None:
         """Write the run's record."""
         content = self.record.model_dump_json(indent=2).encode()
@@ -94,7 +105,8 @@ def find_or_make(
             return found
         if force:
             workspace.storage.delete(workspace.run_path(request.stage, request.key))
-        with staging(workspace.storage, path) as publication, _on_record(workspace, request) as run:
+        # The staging folder goes first when work fails: on a full disk the record needs that room.
+        with _on_record(workspace, request) as run, staging(workspace.storage, path) as publication:
             work(publication, run)
             artifact = publish(
                 publication, request.kind, request.key, request.config.canonical(), request.parents
@@ -145,7 +157,17 @@ def _start(workspace: Workspace, request: Request) -> StageRun:
 
 
 def read_run(workspace: Workspace, path: str) -> Run | None:
-    """The record in a run's folder, or None."""
+    """The record in a run's folder, or None.
+
+    Raises:
+        ArtifactError: there is a record, but it cannot be read.
+    """
     if not workspace.storage.exists(f"{path}/{RUN_FILE}"):
         return None
-    return Run.model_validate_json(workspace.storage.read_bytes(f"{path}/{RUN_FILE}"))
+    try:
+        return Run.model_validate_json(workspace.storage.read_bytes(f"{path}/{RUN_FILE}"))
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{workspace.storage.uri(f'{path}/{RUN_FILE}')}: "
+            f"not a run of this version: {first_problem(error)}; delete the folder to start afresh"
+        ) from None

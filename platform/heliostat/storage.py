@@ -21,9 +21,18 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from heliostat.errors import ArtifactError, StorageError
-from heliostat.records import CERTIFICATE_NAME, Artifact, ArtifactKind, FileEntry, Provenance, now
+from heliostat.records import (
+    CERTIFICATE_NAME,
+    Artifact,
+    ArtifactKind,
+    FileEntry,
+    Provenance,
+    first_problem,
+    now,
+)
 
 STAGING_PREFIX = ".staging-"
+LOCKS_FOLDER = ".locks"
 
 
 @contextmanager
@@ -61,7 +70,10 @@ class Storage:
     def at(cls, root: str | Path) -> "Storage":
         """A storage at a path or URI; local paths become absolute so that workers find them too."""
         text = str(root).removeprefix("file://")
-        return cls(text.rstrip("/") if is_remote(text) else str(Path(text).expanduser().resolve()))
+        if not is_remote(text):
+            return cls(str(Path(text).expanduser().resolve()))
+        place, mark, options = text.partition("?")
+        return cls(place.rstrip("/") + mark + options)
 
     @property
     def remote(self) -> bool:
@@ -69,8 +81,13 @@ class Storage:
         return is_remote(self.root)
 
     def uri(self, path: str = "") -> str:
-        """The absolute path or URI of `path`."""
-        return f"{self.root}/{path}".rstrip("/") if path else self.root
+        """The absolute path or URI of `path`; a URI's options (`?endpoint_override=...`) stay at its end."""
+        if not path:
+            return self.root
+        if not self.remote:
+            return f"{self.root}/{path}".rstrip("/")
+        place, mark, options = self.root.partition("?")
+        return f"{place}/{path}".rstrip("/") + mark + options
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
@@ -126,12 +143,20 @@ class Storage:
         """Remove a file or folder; nothing happens when it is not there."""
         with explain_os_errors(self.uri(path)):
             if self.remote:
-                filesystem, base = self._filesystem()
-                filesystem.delete_dir_contents(f"{base}/{path}", missing_dir_ok=True)
+                self._delete_remote(path)
             elif Path(self.uri(path)).is_dir():
                 shutil.rmtree(self.uri(path))
             else:
                 Path(self.uri(path)).unlink(missing_ok=True)
+
+    def _delete_remote(self, path: str) -> None:
+        import pyarrow.fs as pafs
+
+        filesystem, base = self._filesystem()
+        if filesystem.get_file_info(f"{base}/{path}").type == pafs.FileType.File:
+            filesystem.delete_file(f"{base}/{path}")
+        else:
+            filesystem.delete_dir_contents(f"{base}/{path}", missing_dir_ok=True)
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -141,11 +166,7 @@ class Storage:
         """
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         self.write_bytes(probe, b"heliostat")
-        if not self.remote:
-            self.delete(probe)
-            return
-        filesystem, base = self._filesystem()
-        filesystem.delete_file(f"{base}/{probe}")
+        self.delete(probe)
 
     def local_copy(self, path: str) -> Path:
         """A local folder with the content of `path`: itself when local, else a download kept for this user.
@@ -192,8 +213,9 @@ class Storage:
 
 def split_uri(uri: str) -> tuple[Storage, str]:
     """A storage at the folder above `uri`, and the name below it."""
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    return Storage.at(parent or "."), name
+    place, mark, options = uri.partition("?") if is_remote(uri) else (uri, "", "")
+    parent, _, name = place.rstrip("/").rpartition("/")
+    return Storage.at(parent + mark + options if parent else "."), name
 
 
 def find_artifact(storage: Storage, path: str) -> Artifact | None:
@@ -208,7 +230,8 @@ def find_artifact(storage: Storage, path: str) -> Artifact | None:
         artifact = Artifact.model_validate_json(storage.read_bytes(f"{path}/{CERTIFICATE_NAME}"))
     except ValidationError as error:
         raise ArtifactError(
-            f"{storage.uri(path)}/{CERTIFICATE_NAME}: not a certificate of this version: {error}"
+            f"{storage.uri(f'{path}/{CERTIFICATE_NAME}')}: "
+            f"not a certificate of this version: {first_problem(error)}"
         ) from None
     return artifact.model_copy(update={"uri": storage.uri(path)})  # the workspace may have been moved
 
@@ -315,6 +338,7 @@ def _entry(folder: Path, file: Path) -> FileEntry:
 def _upload(storage: Storage, path: str, folder: Path, certificate: bytes) -> None:
     import pyarrow.fs as pafs
 
+    storage.delete(f"{path}/{CERTIFICATE_NAME}")  # from here on the old one is not an artifact
     storage.delete(path)
     filesystem, base = storage._filesystem()
     pafs.copy_files(str(folder), f"{base}/{path}", destination_filesystem=filesystem)
@@ -344,7 +368,7 @@ def lock(storage: Storage, path: str) -> Iterator[None]:
         yield
         return
     target = Path(storage.uri(path))
-    file = target.parent / f".lock-{target.name}"
+    file = Path(storage.uri(LOCKS_FOLDER)) / path.replace("/", "-")
     with explain_os_errors(str(file)):
         file.parent.mkdir(parents=True, exist_ok=True)
         stream = file.open("a+")

@@ -6,6 +6,7 @@ mlflow is imported inside the functions: it takes two seconds, and `heliostat --
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -72,27 +73,57 @@ class Tracker:
 class MetricWriter:
     """Where a training run's metrics go, step by step: MLflow, TensorBoard, and a plain file for progress.
 
-    Used from one process only: the training controller's.
+    Used from one process only: the training controller's. A resumed run repeats the steps behind its last
+    checkpoint; what was written of them before is replaced, so that each step stands once.
     """
 
     def __init__(self, tracker: Tracker, tracking_run_id: str, folder: Path) -> None:
-        """Open the writers; `folder` is the run's folder on this machine."""
-        from tensorboardX import SummaryWriter
-
+        """`folder` is the run's folder on this machine; the writers open at the first step."""
         folder.mkdir(parents=True, exist_ok=True)
         self._tracker = tracker
         self._run_id = tracking_run_id
-        self._board = SummaryWriter(logdir=str(folder / "tensorboard"))
-        self._file = folder / METRICS_FILE
+        self._folder = folder
+        self._board: Any = None
 
     def write(self, metrics: dict[str, float], step: int) -> None:
         """Record one step."""
+        if self._board is None:
+            self._open(step)
         self._tracker.log(self._run_id, metrics, step)
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
-        self._board.flush()
-        with self._file.open("a") as stream:
+        with (self._folder / METRICS_FILE).open("a") as stream:
             stream.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def close(self) -> None:
+        """Write out what TensorBoard's writer still holds; without this its last second may be lost."""
+        if self._board is not None:
+            self._board.close()
+
+    def _open(self, first_step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        # flush_secs, because flush() leaves behind what the writer's own thread has not taken up yet.
+        self._board = SummaryWriter(
+            logdir=str(self._folder / "tensorboard"), purge_step=first_step, flush_secs=1
+        )
+        kept = [entry for entry in read_metrics(self._folder) if entry["step"] < first_step]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        (self._folder / METRICS_FILE).write_text(text)
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """A run's metrics in order of steps; a last line cut short by a crash is left out."""
+    file = folder / METRICS_FILE
+    if not file.exists():
+        return []
+    entries = []
+    for line in file.read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
 
 
 def tracking_uri(workspace: Workspace) -> str:
@@ -128,20 +159,24 @@ def _check_reachable(uri: str) -> None:
 
 
 def _client(uri: str) -> Any:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # or it narrates each table of a new store
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
+        for name in ("mlflow", "alembic"):  # or they narrate each table of a new store
+            logging.getLogger(name).setLevel(logging.WARNING)
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
+            if uri.startswith("sqlite:///"):
+                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
-        except MlflowException as error:
-            raise TrackingError(f"the tracking store at {uri} cannot be used: {error}") from None
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
+            shown = re.sub(r"//([^/:@]*):[^/@]*@", r"//\1:***@", uri)
+            reason = str(error).splitlines()[0]
+            raise TrackingError(f"the tracking store at {shown} cannot be used: {reason}") from None
     return client
 
 

@@ -1,0 +1,130 @@
+"""Tracking: MLflow on SQLite or a server, TensorBoard files, and a clear line when nobody answers."""
+
+import json
+import socket
+import time
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from heliostat.config import Config
+from heliostat.errors import TrackingError
+from heliostat.records import Provenance, Run, now
+from heliostat.tracking import METRICS_FILE, MetricWriter, Tracker, read_metrics, tracking_uri
+from heliostat.workspace import Workspace
+
+
+class Words(Config):
+    text: str = "x"
+
+
+@pytest.fixture
+def tracker(workspace) -> Tracker:
+    return Tracker.of(workspace)
+
+
+def a_run(**changes) -> Run:
+    return Run(
+        id="train-0123",
+        stage="train",
+        status="running",
+        config={"optimizer": {"learning_rate": 0.001}, "text": "x" * 2000},
+        fingerprint=Words().fingerprint(),
+        inputs=(),
+        started_at=now(),
+        provenance=Provenance.collect(),
+    ).model_copy(update=changes)
+
+
+def test_a_run_is_tracked_with_its_config_and_metrics(tracker):
+    run_id = tracker.start(a_run())
+    for step in range(3):
+        tracker.log(run_id, {"loss": 3.0 - step, "learning_rate": 0.1}, step)
+    tracker.finish(run_id, failed=False)
+    assert tracker.history(run_id, "loss") == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    stored = tracker._client.get_run(run_id)
+    assert stored.data.params["optimizer.learning_rate"] == "0.001"
+    assert stored.data.tags["heliostat.stage"] == "train"
+    assert stored.info.status == "FINISHED"
+
+
+def test_a_step_logged_twice_keeps_its_last_value(tracker):
+    run_id = tracker.start(a_run())
+    tracker.log(run_id, {"loss": 3.0}, 1)
+    time.sleep(0.002)
+    tracker.log(run_id, {"loss": 2.0}, 1)
+    assert tracker.history(run_id, "loss") == [(1, 2.0)]
+
+
+def test_an_interrupted_run_is_opened_again_not_doubled(tracker):
+    run_id = tracker.start(a_run())
+    tracker.finish(run_id, failed=True)
+    assert tracker.start(a_run(tracking_run_id=run_id)) == run_id
+    assert tracker._client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_each_step_goes_to_mlflow_tensorboard_and_a_plain_file(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    writer = MetricWriter(tracker, run_id, tmp_path / "run")
+    for step in (1, 2):
+        writer.write({"loss": 1 / step}, step)
+    writer.close()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+    assert read_metrics(tmp_path / "run") == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+    assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_resumed_run_replaces_the_steps_it_repeats(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    first = MetricWriter(tracker, run_id, tmp_path)
+    for step in (1, 2, 3):
+        first.write({"loss": float(step)}, step)
+    with (tmp_path / METRICS_FILE).open("a") as stream:
+        stream.write(json.dumps({"step": 4, "loss": 4.0})[:9])  # cut short by a crash
+    MetricWriter(tracker, run_id, tmp_path).write({"loss": 20.0}, 2)
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 20.0}]
+
+
+def test_the_store_is_in_the_workspace_unless_said_otherwise(workspace, monkeypatch):
+    assert tracking_uri(workspace) == f"sqlite:///{workspace.storage.root}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert tracking_uri(workspace) == "http://tracking:5000"
+
+
+def test_a_workspace_on_an_object_store_needs_a_server():
+    with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_URI"):
+        tracking_uri(Workspace.resolve("s3://bucket/workspace"))
+
+
+@pytest.mark.parametrize("place", ["closed port", "silent server", "unknown name"])
+def test_no_tracking_server_is_one_line_within_ten_seconds(place):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if place == "silent server":
+            listener.listen()
+        host = "tracking.invalid" if place == "unknown name" else "127.0.0.1"
+        uri = f"http://{host}:{listener.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(TrackingError) as caught:
+            Tracker(uri)
+    assert time.monotonic() - started < 10
+    assert str(caught.value).startswith(f"no tracking server answers at {uri}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["htp://server", "sqlite:////proc/heliostat/mlflow.db", "postgresql://nowhere.invalid/x"]
+)
+def test_a_store_that_cannot_be_used_is_one_line(uri):
+    with pytest.raises(TrackingError) as caught:
+        Tracker(uri)
+    assert uri in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_text("not a database, but some kilobytes of prose" * 100)
+    with pytest.raises(TrackingError) as caught:
+        Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "\n" not in str(caught.value)
