@@ -18,9 +18,9 @@ def summed_loss(model: Any, batch: dict[str, Any]) -> Any:
     """Cross entropy summed over the batch's labels: a float32 tensor without dimensions, differentiable.
 
     `model` is a transformers causal model, a PEFT model or a DeepSpeed engine around one; `batch` comes from
-    `collate` and `to_tensors`. Two things matter here. `use_cache=False` and no attention mask, or transformers
-    does not see the document borders in `position_ids` and packed documents read each other. And only positions
-    that predict a label are projected onto the vocabulary, which is a fifth of the work of a small model.
+    `collate` and `to_tensors`. Two things matter. `use_cache=False` and no attention mask, or transformers
+    does not see the document borders in `position_ids` and packed documents read each other. And only the
+    positions that predict a label are projected onto the vocabulary, a fifth of the work of a small model.
     """
     import torch
 

@@ -1,0 +1,177 @@
+"""Token-weighted perplexity of a model folder on a split: exp(summed loss / number of labels).
+
+Two kinds of folder are scored, on the same documents in the same order: transformers' through `summed_loss`,
+packed as in training, and OpenVINO's (`openvino_model.xml`) one document at a time, each from an empty cache.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliostat.errors import DataError, ModelError
+from heliostat.progress import Report
+from heliostat.tokenized import IGNORED, PackedSequence, TokenizedDataset, collate
+
+OPENVINO_MODEL_NAME = "openvino_model.xml"
+LABELS_AT_ONCE = 256  # rows of logits turned into losses at once: 50 MB for a vocabulary of 49,152
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a split is scored, and how."""
+
+    max_tokens: int | None = None
+    micro_batch_size: int = 1
+    num_threads: int = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """What has been scored so far; the last one of a run is its result."""
+
+    loss_sum: float = 0.0
+    num_labels: int = 0
+    num_tokens: int = 0
+    num_documents: int = 0
+    seconds: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a label, in nats."""
+        return self.loss_sum / self.num_labels
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean loss."""
+        return math.exp(self.loss)
+
+
+def measure_perplexity(
+    folder: Path, dataset: TokenizedDataset, limits: Limits, report: Report | None = None
+) -> Score:
+    """Score a folder to the end; `report` is called with the number of tokens done.
+
+    Raises:
+        DataError: there is no label in what is to be scored.
+        ModelError: the folder cannot be loaded, or its losses are not numbers.
+    """
+    score = Score()
+    for score in running_score(folder, dataset, limits):
+        if report:
+            report(score.num_tokens)
+    return score
+
+
+def running_score(folder: Path, dataset: TokenizedDataset, limits: Limits) -> Iterator[Score]:
+    """The score after each batch; errors as `measure_perplexity`."""
+    sequences = [dataset[row] for row in rows_within(dataset, limits.max_tokens)]
+    if not any((sequence.labels() != IGNORED).any() for sequence in sequences):
+        raise DataError(
+            f"the first {len(sequences)} sequences of the '{dataset.split}' split hold nothing to score; "
+            "raise max_tokens, or check the data's loss mask"
+        )
+    exported = (folder / OPENVINO_MODEL_NAME).is_file()
+    losses = (_openvino_losses if exported else _transformers_losses)(folder, sequences, limits)
+    started, score = time.monotonic(), Score()
+    for batch, loss_sum in losses:
+        if not math.isfinite(loss_sum):
+            raise ModelError(f"{folder}: its loss is {loss_sum}; the weights are broken")
+        score = Score(
+            loss_sum=score.loss_sum + loss_sum,
+            num_labels=score.num_labels + sum(int((one.labels() != IGNORED).sum()) for one in batch),
+            num_tokens=score.num_tokens + sum(len(one.input_ids) for one in batch),
+            num_documents=score.num_documents + sum(len(one.document_lengths) for one in batch),
+            seconds=time.monotonic() - started,
+        )
+        yield score
+
+
+def rows_within(dataset: TokenizedDataset, max_tokens: int | None) -> range:
+    """The first sequences of a split that hold at most `max_tokens` tokens together, and at least one."""
+    if max_tokens is None:
+        return range(len(dataset))
+    tokens = 0
+    for row in range(len(dataset)):
+        tokens += len(dataset[row].input_ids)
+        if tokens > max_tokens:
+            return range(max(row, 1))
+    return range(len(dataset))
+
+
+def tokens_within(dataset: TokenizedDataset, max_tokens: int | None) -> int:
+    """How many tokens `rows_within` selects: the total that progress is shown against."""
+    return sum(len(dataset[row].input_ids) for row in rows_within(dataset, max_tokens))
+
+
+Losses = Iterator[tuple[list[PackedSequence], float]]
+
+
+def _transformers_losses(folder: Path, sequences: list[PackedSequence], limits: Limits) -> Losses:
+    import torch
+
+    from heliostat.models.loading import load_model
+    from heliostat.models.scoring import summed_loss, to_tensors
+
+    torch.set_num_threads(limits.num_threads)
+    model = load_model(folder).eval()
+    padding_id = model.config.pad_token_id or 0
+    for start in range(0, len(sequences), limits.micro_batch_size):
+        batch = sequences[start : start + limits.micro_batch_size]
+        with torch.inference_mode():
+            loss = summed_loss(model, to_tensors(collate(batch, padding_id)))
+        yield batch, float(loss)
+
+
+def _openvino_losses(folder: Path, sequences: list[PackedSequence], limits: Limits) -> Losses:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": limits.num_threads}
+    try:
+        compiled = openvino.Core().compile_model(folder / OPENVINO_MODEL_NAME, "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder / OPENVINO_MODEL_NAME}: cannot be loaded: {str(error).splitlines()[0]}"
+        ) from None
+    request = compiled.create_infer_request()
+    for sequence in sequences:
+        borders = np.cumsum([0, *sequence.document_lengths])
+        labels = sequence.labels()
+        yield (
+            [sequence],
+            sum(
+                _document_loss(request, sequence.input_ids[start:end], labels[start:end])
+                for start, end in pairwise(borders)
+            ),
+        )
+
+
+def _document_loss(request: Any, input_ids: np.ndarray, labels: np.ndarray) -> float:
+    """The summed cross entropy of one document; what comes behind its last label need not be read."""
+    learned = np.flatnonzero(labels != IGNORED)
+    if not len(learned):
+        return 0.0
+    length = int(learned[-1])
+    request.reset_state()
+    request.infer(
+        {
+            "input_ids": input_ids[None, :length].astype(np.int64),
+            "attention_mask": np.ones((1, length), dtype=np.int64),
+            "position_ids": np.arange(length, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+    )
+    logits = request.get_tensor("logits").data[0]  # (length, vocabulary); row t predicts token t + 1
+    total = 0.0
+    for start in range(0, len(learned), LABELS_AT_ONCE):
+        chosen = learned[start : start + LABELS_AT_ONCE]
+        rows = logits[chosen - 1].astype(np.float32)
+        rows -= rows.max(axis=1, keepdims=True)
+        picked = rows[np.arange(len(chosen)), labels[chosen]]
+        total += float((np.log(np.exp(rows).sum(axis=1, dtype=np.float64)) - picked).sum())
+    return total
