@@ -1,0 +1,165 @@
+"""What a report on the data says; how it looks is `report_page.py`."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from heliostat.data.config import CleanConfig
+from heliostat.data.documents import READ_STEP, Document
+from heliostat.data.encoding import STEP
+from heliostat.data.shards import outcomes_of
+from heliostat.data.tokenizing import NUM_SAMPLES, Tokenized
+from heliostat.tokenized import SPLITS
+
+NUM_BINS = 24
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many documents have a length; `edges` has one number more than `counts`, the last bin is open."""
+
+    unit: str
+    edges: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report shows. Samples are runs of text with whether the model learns them."""
+
+    title: str
+    figures: tuple[tuple[str, str], ...]
+    funnel: tuple[tuple[str, int], ...]
+    dropped: dict[str, int]
+    histogram: Histogram
+    domains: dict[str, int]
+    split_columns: tuple[str, ...]
+    splits: dict[str, tuple[str, ...]]
+    pii: dict[str, int]
+    samples: tuple[tuple[tuple[str, bool], ...], ...]
+
+
+def cleaning_report(name: str, config: CleanConfig, facts: dict[str, Any], folder: Path) -> Report:
+    """The report on the cleaned documents in `folder`."""
+    lengths: Counter[int] = Counter()
+    for document in _documents(folder, SPLITS):
+        lengths[sum(len(text) for text in document.contents)] += 1
+    samples = [
+        _runs(document)
+        for document, _ in zip(_documents(folder, ("train",)), range(NUM_SAMPLES), strict=False)
+    ]
+    kept = sum(facts["documents"].values())
+    return Report(
+        title=f"{name}: cleaned documents",
+        figures=(
+            ("documents read", _number(facts["documents_read"])),
+            ("documents kept", _number(kept)),
+            ("kept", _share(kept, facts["documents_read"])),
+        ),
+        funnel=_funnel(config, facts["documents_read"], facts["dropped_by_step"]),
+        dropped=facts["dropped"],
+        histogram=_histogram(lengths, "characters"),
+        domains=facts["domains"],
+        split_columns=("documents",),
+        splits={split: (_number(count),) for split, count in facts["documents"].items()},
+        pii=facts["pii"],
+        samples=tuple(samples),
+    )
+
+
+def tokenized_report(name: str, config: CleanConfig, facts: dict[str, Any], done: Tokenized) -> Report:
+    """The report on a tokenized dataset."""
+    receipt = facts["receipt"]
+    kept = {"documents": 0, "tokens": 0}
+    for count in receipt["kept"].values():
+        kept = {unit: kept[unit] + count[unit] for unit in kept}
+    columns = ("documents", "tokens", "labels", "rows", "packing_efficiency")
+    return Report(
+        title=f"{name}: tokenized dataset",
+        figures=(
+            ("documents read", _number(receipt["read"]["documents"])),
+            ("documents kept", _number(kept["documents"])),
+            ("tokens read", _number(receipt["read"]["tokens"])),
+            ("tokens kept", _number(kept["tokens"])),
+            ("tokens truncated", _number(receipt["truncated"]["tokens"])),
+            ("max sequence length", _number(facts["max_sequence_length"])),
+        ),
+        funnel=_funnel(config, receipt["read"]["documents"], facts["dropped_by_step"]),
+        dropped={reason: count["documents"] for reason, count in receipt["dropped"].items()},
+        histogram=_histogram(Counter(done.lengths), "tokens"),
+        domains=facts["domains"],
+        split_columns=tuple(column.replace("_", " ") for column in columns),
+        splits={
+            split: tuple(_number(values[column]) for column in columns)
+            for split, values in facts["splits"].items()
+        },
+        pii=facts["pii"],
+        samples=tuple(
+            tuple((text, learned) for text, learned in sample) for sample in done.samples[:NUM_SAMPLES]
+        ),
+    )
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write report.json and report.html."""
+    from heliostat.data.report_page import page
+
+    (folder / "report.json").write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False))
+    (folder / "report.html").write_text(page(report), encoding="utf-8")
+
+
+def _funnel(config: CleanConfig, read: int, dropped: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """Documents left behind each step. Steps of one kind share a bar, at the last of them."""
+    kinds = [step.kind for step in config.steps]
+    last = [kind for at, kind in enumerate(kinds) if kind not in kinds[at + 1 :]]
+    bars, left = [("rows in the sources", read)], read
+    for step in (READ_STEP, *last, STEP):
+        left -= dropped.get(step, 0)
+        if step != STEP or dropped.get(step):
+            bars.append((f"after {step.replace('_', ' ')}", left))
+    return tuple(bars)
+
+
+def _histogram(lengths: Counter[int], unit: str) -> Histogram:
+    """Equal bins up to the 99th percentile; what is longer is in the last one."""
+    total, seen, highest = lengths.total(), 0, 1
+    for length in sorted(lengths):
+        seen += lengths[length]
+        highest = length
+        if seen >= 0.99 * total:
+            break
+    width = max(1, -(-highest // NUM_BINS))
+    counts = [0] * NUM_BINS
+    for length, times in lengths.items():
+        counts[min(length // width, NUM_BINS - 1)] += times
+    return Histogram(unit, tuple(at * width for at in range(NUM_BINS + 1)), tuple(counts))
+
+
+def _documents(folder: Path, splits: Iterable[str]) -> Iterable[Document]:
+    for split in splits:
+        for part in sorted((folder / split).glob("*.parquet")):
+            for batch in pq.ParquetFile(part).iter_batches(batch_size=1024):
+                yield from (found for found in outcomes_of(batch) if isinstance(found, Document))
+
+
+def _runs(document: Document) -> tuple[tuple[str, bool], ...]:
+    """The document's text as it is before any template: answers are what the model learns."""
+    if not document.messages:
+        return ((document.text, True),)
+    return tuple(
+        (f"{message['role']}: {message['content']}\n", message["role"] == "assistant")
+        for message in document.messages
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.1%}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"

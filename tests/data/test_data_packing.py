@@ -1,0 +1,108 @@
+"""Packing: no token lost, no document split, no label across a border, and little waste."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliostat.data.config import TokenizeConfig
+from heliostat.data.encoding import Encoded, Fitted, fit
+from heliostat.data.packing import pack
+from heliostat.tokenized import IGNORED
+
+LIMIT = 32
+
+
+@st.composite
+def documents(draw) -> list[tuple[Encoded, bool]]:
+    """Documents of 1 to 100 tokens, each token with a value of its own; some are conversations."""
+    found, start = [], 0
+    for number, length in enumerate(draw(st.lists(st.integers(1, 100), max_size=30))):
+        is_chat = draw(st.booleans())
+        mask = (
+            draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)) if is_chat else [1] * length
+        )
+        found.append((Encoded(f"d{number}", list(range(start, start + length)), mask), is_chat))
+        start += length
+    return found
+
+
+def fitted(found, **options) -> list[Fitted]:
+    config = TokenizeConfig(max_sequence_length=LIMIT, **options)
+    return [fit(encoded, is_chat, config) for encoded, is_chat in found]
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents(), st.booleans(), st.integers(0, 3))
+def test_every_token_of_every_piece_is_in_one_row(found, packing, seed):
+    pieces = [piece for each in fitted(found, too_long="truncate") for piece in each.pieces]
+    rows = pack(pieces, LIMIT, packing, seed)
+    packed = sorted(token for row in rows for token in row.input_ids.tolist())
+    assert packed == sorted(token for piece in pieces for token in piece.input_ids)
+    assert all(len(row.input_ids) == sum(row.document_lengths) <= LIMIT for row in rows)
+    if not packing:
+        assert all(len(row.document_ids) == 1 for row in rows)
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents())
+def test_a_document_lies_in_one_row_unless_it_is_longer_than_a_row(found):
+    rows = pack([piece for each in fitted(found) for piece in each.pieces], LIMIT)
+    lengths = {encoded.uid: len(encoded.input_ids) for encoded, _ in found}
+    for uid in lengths:
+        holding = [row for row in rows if uid in row.document_ids]
+        assert len(holding) <= 1 or lengths[uid] > LIMIT
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents())
+def test_plain_text_loses_no_token_and_a_conversation_all_or_none(found):
+    for (encoded, is_chat), each in zip(found, fitted(found), strict=True):
+        kept = [token for piece in each.pieces for token in piece.input_ids]
+        assert bool(each.reason) != bool(each.pieces)
+        if each.reason:
+            assert is_chat or len(encoded.input_ids) == 1
+        else:
+            assert kept == encoded.input_ids
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents())
+def test_truncation_is_counted_to_the_token(found):
+    for (encoded, is_chat), each in zip(found, fitted(found, too_long="truncate"), strict=True):
+        kept = sum(len(piece.input_ids) for piece in each.pieces)
+        if each.pieces:
+            assert kept + each.truncated_tokens == len(encoded.input_ids)
+            assert is_chat or each.truncated_tokens == 0
+            assert any(piece.teaches for piece in each.pieces)
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents())
+def test_no_label_is_predicted_from_another_document(found):
+    for row in pack([piece for each in fitted(found) for piece in each.pieces], LIMIT):
+        labels, positions = row.labels(), row.position_ids()
+        assert (labels[positions == 0] == IGNORED).all()
+        learned = labels != IGNORED
+        assert (labels[learned] == row.input_ids[learned]).all()
+        # each token's value is its place in its document: neighbours within a document differ by one
+        inside = np.flatnonzero(positions > 0)
+        assert (row.input_ids[inside] - row.input_ids[inside - 1] == 1).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents(), st.randoms())
+def test_equal_pieces_give_equal_rows_whatever_came_before(found, chance):
+    pieces = [piece for each in fitted(found) for piece in each.pieces]
+    once, again = pack(pieces, LIMIT), pack(list(pieces), LIMIT)
+    assert [row.document_ids for row in once] == [row.document_ids for row in again]
+
+
+def test_rows_are_full_and_shuffled():
+    chance = np.random.default_rng(0)
+    lengths = chance.integers(60, 300, size=2000)
+    pieces = [Encoded(f"d{number}", [0] * length, [1] * length) for number, length in enumerate(lengths)]
+    rows = pack(pieces, 2048)
+    assert lengths.sum() / (len(rows) * 2048) > 0.98
+    firsts = [len(row.document_ids) for row in rows]
+    assert firsts != sorted(firsts)
+    assert [row.document_ids for row in pack(pieces, 2048, seed=1)] != [row.document_ids for row in rows]

@@ -1,0 +1,122 @@
+"""The stage as others call it: through Ray Data, published, found again, and only redone where it must be."""
+
+import pytest
+from tests.data.in_process import digest, in_order, prepare, texts, write_jsonl
+from tests.small_artifacts import publish_model
+
+from heliostat.data.config import DataConfig
+from heliostat.data.run import prepare_data
+from heliostat.errors import ClusterError, ConfigError, DataError
+from heliostat.records import Receipt
+from heliostat.storage import artifact_folder, find_artifact
+from heliostat.tokenized import TokenizedDataset
+from heliostat.workspace import Workspace
+
+
+@pytest.fixture
+def config(tmp_path) -> DataConfig:
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        write_jsonl(
+            tmp_path / "in" / f"{number}.jsonl", [*texts(60, seed=number), "{broken", {"text": "same"}]
+        )
+    steps = [
+        {"kind": "normalise"},
+        {"kind": "exact_dedup"},
+        {"kind": "length", "min_tokens": 3},
+        {"kind": "pii"},
+    ]
+    source = {"kind": "jsonl", "path": str(tmp_path / "in")}
+    return DataConfig.model_validate(
+        {"sources": [source], "steps": steps, "tokenize": {"max_sequence_length": 128}}
+    )
+
+
+def datasets(workspace) -> list[str]:
+    return [name for name in workspace.storage.list("data/processed") if not name.startswith(".")]
+
+
+@pytest.mark.ray
+def test_documents_become_a_tokenized_dataset_with_a_receipt(
+    ray_cluster, workspace, tiny_model_folder, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 10_000)
+    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 30_000)
+    model = publish_model(workspace, tiny_model_folder)
+    made = prepare_data(config, model, workspace)
+    receipt = Receipt.model_validate(made.facts["receipt"])
+    assert receipt.read.documents == 248
+    assert {reason: count.documents for reason, count in receipt.dropped.items()} == {
+        "broken_json": 4,
+        "exact_duplicate": 3,
+    }
+    data = TokenizedDataset(artifact_folder(made), "train")
+    assert data.num_tokens == receipt.kept["train"].tokens
+    assert made.facts["splits"]["train"]["packing_efficiency"] > 0.9
+    dataset = find_artifact(workspace.storage, f"data/processed/{datasets(workspace)[0]}")
+    assert made.parents == (dataset.id, model.id)
+    assert made.facts["dataset"] == dataset.id
+
+    # In this process and in another order: the same bytes.
+    one_dataset, one = prepare(config, model, tmp_path / "in-process")
+    assert digest(artifact_folder(dataset)) == digest(artifact_folder(one_dataset))
+    assert digest(artifact_folder(made)) == digest(artifact_folder(one))
+
+    # Asked again, it is there; asked for other lengths, the cleaned documents are.
+    assert prepare_data(config, model, workspace) == made
+    other = config.model_copy(update={"tokenize": config.tokenize.model_copy(update={"packing": False})})
+    unpacked = prepare_data(other, model, workspace)
+    assert unpacked.id != made.id
+    assert unpacked.facts["dataset"] == made.facts["dataset"]
+    assert len(datasets(workspace)) == 1
+    assert not [name for name in workspace.storage.list("runs", recursive=True) if "shards-" in name]
+
+    # A file that changes is read again.
+    write_jsonl(tmp_path / "in" / "0.jsonl", texts(50, seed=9))
+    assert prepare_data(config, model, workspace).facts["dataset"] != made.facts["dataset"]
+
+
+def test_a_source_that_is_not_there_leaves_nothing(workspace, model, config):
+    wrong = config.model_copy(
+        update={"sources": (config.sources[0].model_copy(update={"path": "/no/such"}),)}
+    )
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        prepare_data(wrong, model, workspace)
+    assert workspace.storage.list("runs") == []
+
+
+@pytest.mark.ray
+def test_an_error_in_a_task_comes_back_as_itself(
+    ray_cluster, workspace, model, config, tmp_path, monkeypatch
+):
+    import gzip
+
+    content = b"".join(b'{"text": "row %d"}\n' % number for number in range(200_000))
+    (tmp_path / "in" / "cut.jsonl.gz").write_bytes(gzip.compress(content)[:-2000])
+    monkeypatch.setattr("heliostat.data.run.fingerprint_sources", lambda config: "")
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz: cannot be read") as caught:
+        prepare_data(config, model, workspace)
+    assert "\n" not in str(caught.value)
+    assert datasets(workspace) == []
+
+
+@pytest.mark.ray
+def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster, workspace, model, config):
+    greedy = config.model_copy(update={"resources": config.resources.model_copy(update={"num_cpus": 999})})
+    with pytest.raises(ClusterError, match="data preparation asks for 1 x 999 CPU"):
+        prepare_data(greedy, model, workspace)
+    assert datasets(workspace) == []
+
+
+def test_a_workspace_on_an_object_store(s3_root, model, config, tmp_path, monkeypatch):
+    """Without Ray: its processes may have been started before the credentials were set."""
+    monkeypatch.setattr("heliostat.data.run._runner", lambda config: in_order)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    place, mark, options = s3_root.partition("?")
+    workspace = Workspace.resolve(f"{place}/{tmp_path.name}{mark}{options}")
+    made = prepare_data(config, model, workspace)
+    assert prepare_data(config, model, workspace) == made
+    assert digest(artifact_folder(made)) == digest(
+        artifact_folder(prepare(config, model, tmp_path / "local")[1])
+    )
+    assert not [name for name in workspace.storage.list("runs", recursive=True) if "shards-" in name]
