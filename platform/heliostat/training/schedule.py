@@ -1,0 +1,49 @@
+"""Pure arithmetic of a run: which sequences each step trains on, and at which learning rate.
+
+Both are functions of the step alone, so a resumed run needs nothing but the step to go on exactly.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from heliostat.training.config import TrainConfig
+
+DEFAULT_EPOCHS = 1.0
+
+
+def num_steps(config: TrainConfig, num_sequences: int) -> int:
+    """Optimizer steps of the run: `max_steps`, or enough for `num_epochs` (one epoch when neither is given).
+
+    An epoch that is no whole number of global batches is rounded up; the last batch is filled from the next
+    epoch's order, so no sequence is left out.
+    """
+    if config.max_steps is not None:
+        return config.max_steps
+    return math.ceil((config.num_epochs or DEFAULT_EPOCHS) * num_sequences / config.global_batch_size)
+
+
+def batch_positions(step: int, num_sequences: int, global_batch_size: int, seed: int) -> list[int]:
+    """Dataset positions of the sequences in one step's global batch, the same for every number of workers.
+
+    The run reads one endless stream: a new permutation of the dataset for each epoch.
+    """
+    first = step * global_batch_size
+    stream = range(first, first + global_batch_size)
+    return [int(_permutation(at // num_sequences, num_sequences, seed)[at % num_sequences]) for at in stream]
+
+
+def learning_rate_at(step: int, config: TrainConfig, steps: int) -> float:
+    """Linear warm-up over `warmup_ratio` of the run, then a cosine to the peak times the minimum ratio."""
+    warmup = round(config.warmup_ratio * steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    low = config.min_learning_rate_ratio
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+@lru_cache(maxsize=2)
+def _permutation(epoch: int, num_sequences: int, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_sequences)

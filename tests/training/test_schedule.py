@@ -1,0 +1,60 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliostat.errors import ConfigError
+from heliostat.training.config import TrainConfig
+from heliostat.training.layout import deepspeed_config
+from heliostat.training.schedule import batch_positions, learning_rate_at, num_steps
+
+
+@given(num_sequences=st.integers(1, 50), batch=st.integers(1, 12), seed=st.integers(0, 5))
+def test_one_epoch_reads_every_sequence_at_least_once_and_none_twice_more(num_sequences, batch, seed):
+    config = TrainConfig(micro_batch_size=batch)
+    steps = num_steps(config, num_sequences)
+    read = [p for step in range(steps) for p in batch_positions(step, num_sequences, batch, seed)]
+    assert sorted(read[:num_sequences]) == list(range(num_sequences))
+    counts = Counter(read).values()
+    assert max(counts) - min(counts) <= 1
+
+
+def test_the_order_of_sequences_does_not_depend_on_how_the_batch_is_cut():
+    assert batch_positions(3, 17, 4, seed=1) == batch_positions(3, 17, 4, seed=1)
+    whole = [p for step in range(4) for p in batch_positions(step, 17, 4, seed=1)]
+    assert whole == [p for step in range(2) for p in batch_positions(step, 17, 8, seed=1)]
+
+
+def test_learning_rate_rises_linearly_and_falls_to_a_tenth_of_the_peak():
+    config = TrainConfig(learning_rate=1.0, warmup_ratio=0.1, min_learning_rate_ratio=0.1)
+    rates = [learning_rate_at(step, config, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.1)
+    assert all(earlier >= later for earlier, later in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_a_run_of_one_step_has_a_learning_rate():
+    assert learning_rate_at(0, TrainConfig(learning_rate=0.5, warmup_ratio=0.1), 1) == pytest.approx(0.5)
+
+
+def test_two_lengths_are_refused(tmp_path):
+    recipe = tmp_path / "train.yaml"
+    recipe.write_text("max_steps: 10\nnum_epochs: 1\n")
+    with pytest.raises(ConfigError, match="max_steps and num_epochs both set the length"):
+        TrainConfig.load(recipe)
+
+
+def test_global_batch_is_workers_times_micro_batch_times_accumulation():
+    config = TrainConfig(num_workers=4, micro_batch_size=3, gradient_accumulation_steps=2)
+    assert config.global_batch_size == 24
+    settings = deepspeed_config(config)
+    assert settings["train_micro_batch_size_per_gpu"] == 3
+    assert settings["gradient_accumulation_steps"] == 2
+
+
+def test_where_and_how_often_state_is_saved_is_no_part_of_the_fingerprint():
+    plain = TrainConfig()
+    assert plain.fingerprint() == TrainConfig(checkpoint={"every_steps": 7}).fingerprint()
+    assert plain.fingerprint() != TrainConfig(learning_rate=1e-3).fingerprint()
