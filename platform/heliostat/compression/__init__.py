@@ -1,0 +1,1 @@
+"""Compression: smaller models for faster engines, let through only when they still read as well."""
