@@ -1,0 +1,109 @@
+"""What a recipe says about serving. Light: importing this imports neither Ray nor an engine."""
+
+import ipaddress
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from heliostat.config import Config, Resources
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class AutoEngine(Config):
+    """The engine that fits the artifact: openvino for a quantized one, transformers for a model."""
+
+    kind: Literal["auto"] = "auto"
+
+
+class OpenVINOEngineConfig(Config):
+    """openvino-genai's continuous batching on CPU, for folders that the compression stage exported."""
+
+    kind: Literal["openvino"] = "openvino"
+    num_threads: int | None = Field(default=None, ge=1)
+    """Threads that compute; None takes all cores of the node."""
+    cache_size_gb: int = Field(default=1, ge=1)
+    """Memory for keys and values of all running requests and of the prefixes kept."""
+    max_num_batched_tokens: int = Field(default=256, ge=16)
+    """Tokens in one step; long prompts are read in pieces of this size while others go on answering."""
+    max_num_seqs: int = Field(default=64, ge=1)
+    prefix_caching: bool = True
+    inference_precision: Literal["f32", "bf16"] = "f32"
+    """bf16 reads long prompts faster on CPUs with AMX, and changes answers a little."""
+    kv_cache_precision: Literal["f16", "u8"] = "f16"
+    """u8 halves the cache's memory; a request's answer then depends on which others run beside it."""
+    stall_timeout_seconds: float = Field(default=60, gt=0)
+    """With requests waiting and no step in this time, the engine counts as hung and is restarted."""
+
+
+class TransformersEngineConfig(Config):
+    """Plain transformers in fp32, one request at a time: the reference, for any architecture."""
+
+    kind: Literal["transformers"] = "transformers"
+    num_threads: int | None = Field(default=None, ge=1)
+    """Threads that compute; None takes all cores of the node."""
+    stall_timeout_seconds: float = Field(default=60, gt=0)
+    """With requests waiting and no step in this time, the engine counts as hung and is restarted."""
+
+
+EngineConfig = Annotated[
+    AutoEngine | OpenVINOEngineConfig | TransformersEngineConfig, Field(discriminator="kind")
+]
+
+
+class ServeConfig(Config):
+    """One endpoint: a model, its engine, where it listens and how much it takes on."""
+
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"startup_timeout_seconds"})
+
+    name: Name | None = None
+    """The model's name in the API; None takes the artifact's."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 picks a free one."""
+    route_prefix: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9._/-]*$")
+    """Where below the port the API lies; None takes "/", or "/NAME" when another model has that."""
+    api_key_file: str | None = None
+    """A file with one accepted key a line; None lets everybody in who reaches the port."""
+    engine: EngineConfig = AutoEngine()
+    num_replicas: int = Field(default=1, ge=1)
+    max_ongoing_requests: int = Field(default=64, ge=1)
+    """Requests a replica takes on at once; more wait their turn."""
+    max_output_tokens: int = Field(default=4096, ge=1)
+    """The most a request may ask for."""
+    default_max_tokens: int = Field(default=512, ge=1)
+    """What a request gets that does not say."""
+    max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
+    resources: Resources = Resources()
+    """What one replica of the engine reserves."""
+    startup_timeout_seconds: float = Field(default=120, gt=0)
+    drain_timeout_seconds: float = Field(default=30, ge=0)
+    """How long answers under way may take to finish when a replica is stopped."""
+
+    @model_validator(mode="after")
+    def _strangers_need_keys(self) -> Self:
+        if not is_loopback(self.host) and self.api_key_file is None:
+            raise ValueError(
+                f"host {self.host} lets other machines in, so api_key_file is required: "
+                "a file with one key a line (or use host 127.0.0.1)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _default_within_limit(self) -> Self:
+        if self.default_max_tokens > self.max_output_tokens:
+            raise ValueError(
+                f"default_max_tokens={self.default_max_tokens} exceeds "
+                f"max_output_tokens={self.max_output_tokens}; lower the one or raise the other"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

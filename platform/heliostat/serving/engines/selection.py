@@ -1,0 +1,81 @@
+"""Which engine serves an artifact, and what an engine needs to know of a model's folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heliostat.errors import ServingError
+from heliostat.records import Artifact
+from heliostat.serving.config import (
+    AutoEngine,
+    EngineConfig,
+    OpenVINOEngineConfig,
+    TransformersEngineConfig,
+)
+from heliostat.serving.engines.interface import Engine
+
+CHOSEN: dict[str, OpenVINOEngineConfig | TransformersEngineConfig] = {
+    "quantized": OpenVINOEngineConfig(),
+    "model": TransformersEngineConfig(),
+}
+
+
+def choose_engine(
+    config: EngineConfig, artifact: Artifact
+) -> OpenVINOEngineConfig | TransformersEngineConfig:
+    """The engine's config with `auto` resolved.
+
+    Raises:
+        ServingError: no engine, or not the one asked for, can serve this artifact.
+    """
+    from heliostat.models.perplexity import OPENVINO_MODEL_NAME
+
+    fitting = CHOSEN.get(artifact.kind)
+    if fitting is None:
+        raise ServingError(
+            f"{artifact.uri}: a {artifact.kind} artifact cannot be served; "
+            "give a model (merge an adapter first) or a quantized one"
+        )
+    if isinstance(config, AutoEngine):
+        config = fitting
+    if config.kind != fitting.kind:
+        raise ServingError(
+            f"{artifact.uri}: engine {config.kind} cannot serve a {artifact.kind} artifact; "
+            f"set engine.kind to {fitting.kind} or auto, or give the other kind of artifact"
+        )
+    names = {file.path for file in artifact.files}
+    if isinstance(config, OpenVINOEngineConfig) and OPENVINO_MODEL_NAME not in names:
+        raise ServingError(f"{artifact.uri}: has no {OPENVINO_MODEL_NAME}; run the compression stage again")
+    return config
+
+
+async def start_engine(config: OpenVINOEngineConfig | TransformersEngineConfig, folder: Path) -> Engine:
+    """Load a model's folder into an engine.
+
+    Raises:
+        ServingError, ModelError: it cannot be loaded.
+    """
+    limit = max_context_tokens(folder)
+    if isinstance(config, OpenVINOEngineConfig):
+        from heliostat.serving.engines.openvino import OpenVINOEngine
+
+        return await OpenVINOEngine.start(folder, config, limit)
+    from heliostat.serving.engines.transformers_engine import TransformersEngine
+
+    return await TransformersEngine.start(folder, config, limit)
+
+
+def max_context_tokens(folder: Path) -> int:
+    """The longest prompt and answer together that the model was built for.
+
+    Raises:
+        ServingError: the folder's config.json does not say.
+    """
+    file = folder / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(file.read_bytes())
+        return int(values["max_position_embeddings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ServingError(
+            f"{file}: does not say max_position_embeddings ({error}); write it there"
+        ) from None

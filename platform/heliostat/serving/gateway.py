@@ -1,0 +1,256 @@
+"""The HTTP face: an ASGI application that speaks OpenAI's API in front of any engine. Knows no Ray.
+
+Plain ASGI throughout: response middleware that buffers would hold tokens back.
+"""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from heliostat.errors import HeliostatError
+from heliostat.serving.api_keys import ApiKeys
+from heliostat.serving.completions import ServedModel, TextDelta, answer, prepare
+from heliostat.serving.endpoint import HEALTH_PATH
+from heliostat.serving.event_stream import EventStream, first_of, while_connected
+from heliostat.serving.openai_errors import (
+    SERVER_ERROR,
+    RefusedRequest,
+    engine_failure,
+    error_body,
+    too_large,
+    unknown_model,
+    wrong_key,
+)
+from heliostat.serving.protocol import (
+    Answer,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    Choice,
+    ChunkChoice,
+    Delta,
+    ModelCard,
+    ModelList,
+    Usage,
+)
+
+DONE = b"data: [DONE]\n\n"
+logger = logging.getLogger(__name__)
+
+
+def build_gateway(
+    models: Mapping[str, ServedModel], keys: ApiKeys | None = None, max_request_bytes: int = 4 * 2**20
+) -> ASGIApp:
+    """The application that serves `models`, by id; with `keys`, only to those who send one."""
+    gateway = _Gateway(models, max_request_bytes)
+    application = Starlette(
+        routes=[
+            Route(HEALTH_PATH, gateway.health),
+            Route("/v1/models", gateway.list_models),
+            Route("/v1/models/{model_id:path}", gateway.retrieve_model),
+            Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
+        ],
+        exception_handlers={
+            RefusedRequest: _refuse,
+            HeliostatError: _refuse_engine,
+            HTTPException: _refuse_http,
+            Exception: _refuse_fault,
+        },
+    )
+    return application if keys is None else _RequireKey(application, keys)
+
+
+class _Gateway:
+    """The endpoints."""
+
+    def __init__(self, models: Mapping[str, ServedModel], max_request_bytes: int) -> None:
+        self._models = models
+        self._max_request_bytes = max_request_bytes
+
+    async def health(self, request: Request) -> Response:
+        """200 when every engine is able to work, else 503 and why."""
+        try:
+            for model in self._models.values():
+                await model.engine.check_health()
+        except HeliostatError as error:
+            return JSONResponse({"status": "unhealthy", "reason": str(error)}, 503)
+        return JSONResponse({"status": "ok", "models": list(self._models)})
+
+    async def list_models(self, request: Request) -> Response:
+        """All served models."""
+        return _json(ModelList(object="list", data=[_card(model) for model in self._models.values()]))
+
+    async def retrieve_model(self, request: Request) -> Response:
+        """One model."""
+        return _json(_card(self._model(request.path_params["model_id"])))
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Continue a conversation, whole or as a stream of events."""
+        asked = ChatCompletionRequest.parse(await self._body(request))
+        model = self._model(asked.model)
+        prompt = prepare(asked, model)
+        reply = _Reply(asked, model, len(prompt.token_ids))
+        deltas = answer(prompt, model, reply.id)
+        if not asked.stream:
+            whole = await while_connected(request.receive, reply.whole(deltas))
+            return Response(status_code=499) if whole is None else whole
+        # The first delta is awaited before the status is sent: until then a fault is an HTTP error.
+        started = await while_connected(request.receive, first_of(deltas))
+        return Response(status_code=499) if started is None else EventStream(reply.events(*started))
+
+    def _model(self, model_id: str) -> ServedModel:
+        if model_id not in self._models:
+            raise unknown_model(model_id, list(self._models))
+        return self._models[model_id]
+
+    async def _body(self, request: Request) -> Any:
+        """The decoded body, read no further than the limit."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > self._max_request_bytes:
+                raise too_large(self._max_request_bytes)
+        try:
+            decoded = json.loads(bytes(body))
+        except (ValueError, RecursionError) as error:
+            raise RefusedRequest(f"The body is not JSON: {error}", "invalid_json") from None
+        if not isinstance(decoded, dict):
+            raise RefusedRequest("The body must be a JSON object", "invalid_json")
+        return decoded
+
+
+class _Reply:
+    """One request's responses: what all its parts have in common."""
+
+    def __init__(self, asked: ChatCompletionRequest, model: ServedModel, prompt_tokens: int) -> None:
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._model = model.id
+        self._prompt_tokens = prompt_tokens
+        self._usage_asked = bool(asked.stream_options and asked.stream_options.include_usage)
+
+    async def whole(self, deltas: AsyncGenerator[TextDelta]) -> Response:
+        """The response without streaming."""
+        text, completion_tokens, finish_reason = "", 0, "length"
+        async with aclosing(deltas):
+            async for delta in deltas:
+                text += delta.text
+                completion_tokens = delta.completion_tokens
+                finish_reason = delta.finish_reason or finish_reason
+        message = Answer(role="assistant", content=text, refusal=None)
+        choice = Choice(index=0, message=message, logprobs=None, finish_reason=finish_reason)
+        return _json(
+            ChatCompletion(
+                id=self.id,
+                object="chat.completion",
+                created=self._created,
+                model=self._model,
+                choices=[choice],
+                usage=Usage.of(self._prompt_tokens, completion_tokens),
+            )
+        )
+
+    async def events(self, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
+        """Server-sent events: role and first text, text, finish reason, usage if asked, [DONE]."""
+        async with aclosing(rest):
+            yield self._chunk(Delta(role="assistant", content="")) + self._text(first)
+            delta = first
+            try:
+                async for delta in rest:
+                    yield self._text(delta)
+            except HeliostatError as error:
+                yield _event(json.dumps(engine_failure(str(error)).body).encode())
+                return
+            yield self._chunk(Delta(), delta.finish_reason)
+            if self._usage_asked:
+                yield self._event(choices=[], usage=Usage.of(self._prompt_tokens, delta.completion_tokens))
+            yield DONE
+
+    def _text(self, delta: TextDelta) -> bytes:
+        return self._chunk(Delta(content=delta.text)) if delta.text else b""
+
+    def _chunk(self, delta: Delta, finish_reason: str | None = None) -> bytes:
+        choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish_reason)
+        return self._event(choices=[choice], **({"usage": None} if self._usage_asked else {}))
+
+    def _event(self, **values: Any) -> bytes:
+        chunk = ChatCompletionChunk(
+            id=self.id, object="chat.completion.chunk", created=self._created, model=self._model, **values
+        )
+        return _event(chunk.json_bytes())
+
+
+class _RequireKey:
+    """Lets requests through that carry a key; health is for everybody."""
+
+    def __init__(self, application: ASGIApp, keys: ApiKeys) -> None:
+        self._application = application
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _path(scope) != HEALTH_PATH:
+            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            if not self._keys.accept(given):
+                await JSONResponse(wrong_key().body, 401)(scope, receive, send)
+                return
+        await self._application(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """The path below the place where the application is mounted."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
+def _card(model: ServedModel) -> ModelCard:
+    return ModelCard(
+        id=model.id,
+        object="model",
+        created=model.created,
+        owned_by="heliostat",
+        max_model_len=model.max_context_tokens,
+    )
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def _json(content: Any) -> Response:
+    return Response(content.json_bytes(), media_type="application/json")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedRequest)
+    return JSONResponse(error.body, error.status)
+
+
+async def _refuse_engine(request: Request, error: Exception) -> Response:
+    """The engine failed in front of the first token."""
+    refusal = engine_failure(str(error))
+    return JSONResponse(refusal.body, refusal.status)
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    """No such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    body = error_body(message, "invalid_request_error", code)
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _refuse_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours: its text stays in the log."""
+    body = error_body("The server failed on this request; its log says why", SERVER_ERROR, "internal_error")
+    return JSONResponse(body, 500)

@@ -1,0 +1,59 @@
+"""Refusals in OpenAI's form: a status and `{"error": {message, type, param, code}}`, codes as strings."""
+
+from typing import Any
+
+from heliostat.errors import ServingError
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+
+
+class RefusedRequest(ServingError):
+    """A request that is answered with an error; `str(error)` is the message its sender reads."""
+
+    def __init__(self, message: str, code: str, status: int = 400, param: str | None = None) -> None:
+        """`code` is for programs, `param` names the field at fault."""
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.param = param
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        kind = SERVER_ERROR if self.status >= 500 else INVALID_REQUEST
+        return error_body(str(self), kind, self.code, self.param)
+
+
+def error_body(message: str, kind: str, code: str, param: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI's clients expect it."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def unknown_model(asked: str, known: list[str]) -> RefusedRequest:
+    """The model of a request is not served here."""
+    return RefusedRequest(
+        f"The model '{asked}' does not exist; served here: {', '.join(known)}",
+        "model_not_found",
+        404,
+        "model",
+    )
+
+
+def wrong_key() -> RefusedRequest:
+    """No key, or one that is not in the file."""
+    return RefusedRequest(
+        "Incorrect or missing API key; send it as 'Authorization: Bearer KEY'", "invalid_api_key", 401
+    )
+
+
+def too_large(limit_bytes: int) -> RefusedRequest:
+    """The body is longer than is accepted."""
+    return RefusedRequest(
+        f"The request body exceeds {limit_bytes} bytes; send less", "request_too_large", 413
+    )
+
+
+def engine_failure(reason: str) -> RefusedRequest:
+    """The engine could not begin to answer."""
+    return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)

@@ -1,0 +1,50 @@
+"""Whether a port can be listened on."""
+
+import errno
+import socket
+
+from heliostat.errors import ServingError
+
+
+def check_port_free(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on, before anything is started.
+
+    Raises:
+        ServingError: it is in use, or this machine does not have that address.
+    """
+    try:
+        _bind(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} on {host} is in use; stop what listens there, or set port to another or 0"
+        elif error.errno == errno.EACCES:
+            reason = f"port {port} on {host} is not open to this user; set port to 1024 or above"
+        else:
+            reason = (
+                f"cannot listen on {host}: {error.strerror or error}; set host to an address of this machine"
+            )
+        raise ServingError(reason) from None
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now.
+
+    Raises:
+        ServingError: this machine does not have that address.
+    """
+    try:
+        return _bind(host, 0)
+    except OSError as error:
+        raise ServingError(
+            f"cannot listen on {host}: {error.strerror or error}; set host to an address of this machine"
+        ) from None
+
+
+def _bind(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Connections of a server that has just ended linger for a minute, and do not count as listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        probe.listen(1)
+        return int(probe.getsockname()[1])

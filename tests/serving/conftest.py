@@ -1,0 +1,84 @@
+"""Real engines on the tiny model: transformers as it is, OpenVINO on an fp32 export of it."""
+
+from pathlib import Path
+
+import pytest
+from tests.serving.in_process import CONFIGS, client_of
+
+from heliostat.serving.completions import ServedModel
+from heliostat.serving.engines.interface import SamplingParameters
+from heliostat.serving.engines.selection import max_context_tokens, start_engine
+from heliostat.serving.gateway import build_gateway
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_openvino_folder(tiny_model_folder, tmp_path_factory) -> Path:
+    from heliostat.compression.openvino_export import export_steps
+
+    folder = tmp_path_factory.mktemp("tiny-openvino")
+    for _ in export_steps(tiny_model_folder, folder, "fp32"):
+        pass
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folders(tiny_model_folder, tiny_openvino_folder) -> dict[str, Path]:
+    return {"transformers": tiny_model_folder, "openvino": tiny_openvino_folder}
+
+
+@pytest.fixture(scope="session", params=["transformers", "openvino"])
+async def engine(request, folders):
+    engine = await start_engine(CONFIGS[request.param], folders[request.param])
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture(scope="session")
+async def transformers_engine(tiny_model_folder):
+    engine = await start_engine(CONFIGS["transformers"], tiny_model_folder)
+    yield engine
+    await engine.close()
+
+
+class RecordingEngine:
+    """A real engine that keeps the prompts it was given."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.prompts: list[list[int]] = []
+
+    def generate(self, prompt_ids, parameters: SamplingParameters, request_id: str):
+        self.prompts.append(list(prompt_ids))
+        return self.engine.generate(prompt_ids, parameters, request_id)
+
+    async def check_health(self) -> None:
+        await self.engine.check_health()
+
+
+@pytest.fixture
+def recording_engine(transformers_engine) -> RecordingEngine:
+    return RecordingEngine(transformers_engine)
+
+
+@pytest.fixture
+def served(recording_engine, tiny_tokenizer, tiny_model_folder) -> ServedModel:
+    return ServedModel(
+        id="tiny",
+        created=1,
+        tokenizer=tiny_tokenizer,
+        engine=recording_engine,
+        max_context_tokens=max_context_tokens(tiny_model_folder),
+        max_output_tokens=300,
+        default_max_tokens=16,
+    )
+
+
+@pytest.fixture
+async def client(served):
+    async with client_of(build_gateway({served.id: served})) as client:
+        yield client

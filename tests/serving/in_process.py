@@ -1,0 +1,20 @@
+"""Pieces of the serving tests: engine configs that leave a core to others, and a client without a network."""
+
+from contextlib import asynccontextmanager
+
+import httpx
+
+from heliostat.serving.config import OpenVINOEngineConfig, TransformersEngineConfig
+
+CONFIGS = {
+    "transformers": TransformersEngineConfig(num_threads=1),
+    "openvino": OpenVINOEngineConfig(num_threads=1),
+}
+
+
+@asynccontextmanager
+async def client_of(application, **options):
+    """An HTTP client of an ASGI application in this process."""
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", **options) as client:
+        yield client

@@ -1,0 +1,107 @@
+"""Text out of streamed ids: whole characters only, nothing lost, nothing behind a stop string."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliostat.serving.detokenize import BROKEN, Detokenizer, StopStrings
+
+HARD = "Grüße 🎉👩‍👩‍👧‍👦 日本語 中文字符 e\u0301 \u200bend  two  spaces\n\ttab"
+
+
+def stream(tokenizer, ids, size=1) -> list[str]:
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [detokenizer.push(ids[start : start + size]) for start in range(0, len(ids), size)]
+    return [*pieces, detokenizer.flush()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_characters_split_over_tokens_come_whole(tiny_tokenizer, size):
+    ids = tiny_tokenizer.encode(HARD)
+    assert len(ids) > len(HARD)  # so characters are split
+    pieces = stream(tiny_tokenizer, ids, size)
+    assert "".join(pieces) == HARD
+    assert not any(BROKEN in piece for piece in pieces)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40))
+def test_pieces_together_are_the_whole_decoding(tiny_tokenizer, text):
+    ids = tiny_tokenizer.encode(text)
+    assert "".join(stream(tiny_tokenizer, ids)) == tiny_tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_ids_lose_no_text_that_is_certain(tiny_tokenizer, data):
+    ids = data.draw(st.lists(st.integers(0, len(tiny_tokenizer) - 1), max_size=30))
+    whole = tiny_tokenizer.decode(ids, skip_special_tokens=True)
+    streamed = "".join(stream(tiny_tokenizer, ids))
+    assert streamed.replace(BROKEN, "") == whole.replace(BROKEN, "")
+
+
+def test_a_long_run_of_broken_bytes_is_shown_and_spoils_nothing_behind_it(tiny_tokenizer):
+    broken = tiny_tokenizer.encode("🎉")[-1:] * 20
+    pieces = stream(tiny_tokenizer, broken + tiny_tokenizer.encode("🎉 日本"))
+    assert "".join(pieces[:15]).startswith(BROKEN)
+    assert "".join(pieces).endswith(BROKEN + "🎉 日本")
+
+
+def test_an_answer_cut_inside_a_character_ends_with_the_mark(tiny_tokenizer):
+    ids = tiny_tokenizer.encode("a🎉")[:-1]
+    *pieces, rest = stream(tiny_tokenizer, ids)
+    assert "".join(pieces) == "a"
+    assert set(rest) == {BROKEN}
+
+
+def test_special_and_hidden_tokens_are_left_out(tiny_tokenizer):
+    ids = [*tiny_tokenizer.encode("One"), tiny_tokenizer.eos_token_id, *tiny_tokenizer.encode(" two")]
+    assert "".join(stream(tiny_tokenizer, ids)) == "One two"
+    hidden = Detokenizer(tiny_tokenizer, frozenset(tiny_tokenizer.encode(" two")))
+    assert hidden.push(ids) + hidden.flush() == "One"
+
+
+def through(stops, pieces) -> tuple[str, bool]:
+    cutter = StopStrings(stops)
+    shown = "".join(cutter.push(piece) for piece in pieces)
+    return shown + cutter.flush(), cutter.stopped
+
+
+@pytest.mark.parametrize(
+    ("stops", "pieces", "expected"),
+    [
+        (["END"], ["one E", "N", "D two"], ("one ", True)),
+        (["END"], ["one EN", "d two"], ("one ENd two", False)),
+        (["END"], ["one EN"], ("one EN", False)),
+        (["aab"], ["a", "a", "a", "b"], ("a", True)),
+        (["\n\n", "Q:"], ["x\n", "Q", ":", "y"], ("x\n", True)),
+        (["b", "abc"], ["abc"], ("", True)),
+        ([], ["all"], ("all", False)),
+    ],
+)
+def test_stop_strings_cut_across_pieces(stops, pieces, expected):
+    assert through(stops, pieces) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.text("ab", max_size=3), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_pieces_do_not_change_where_the_first_stop_cuts(pieces, stops):
+    text = "".join(pieces)
+    ends = sorted((place + len(stop), place) for stop in stops if (place := text.find(stop)) >= 0)
+    shown, stopped = through(stops, pieces)
+    assert stopped == bool(ends)
+    if stopped:
+        assert text.startswith(shown)
+        assert not any(stop in shown for stop in stops)
+    else:
+        assert shown == text
+
+
+def test_nothing_is_shown_that_could_still_be_a_stop():
+    cutter = StopStrings(["STOP"])
+    assert cutter.push("go S") == "go "
+    assert cutter.push("TO") == ""
+    assert cutter.push("RE") == "STORE"
