@@ -1,0 +1,15 @@
+# Read by start_head.sh and start_worker.sh: what head and workers must agree on.
+FOLDER=$(cd "$(dirname "$0")/.." && pwd)
+PATH=$FOLDER/.venv/bin:$PATH  # `python` in a job's entrypoint is found here
+HEAD_PORT=${HEAD_PORT:-6379}
+NODE_PORTS="--node-manager-port $((HEAD_PORT + 1)) --object-manager-port $((HEAD_PORT + 2))
+    --runtime-env-agent-port $((HEAD_PORT + 3)) --dashboard-agent-grpc-port $((HEAD_PORT + 4))
+    --dashboard-agent-listen-port $((HEAD_PORT + 5)) --metrics-export-port $((HEAD_PORT + 6))
+    --min-worker-port $((HEAD_PORT + 10)) --max-worker-port $((HEAD_PORT + 300))"
+
+RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+RAY_USAGE_STATS_ENABLED=0
+RAY_TRAIN_V2_ENABLED=1
+unset RAY_ADDRESS RAY_AUTH_TOKEN
+export PATH RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH RAY_USAGE_STATS_ENABLED RAY_TRAIN_V2_ENABLED

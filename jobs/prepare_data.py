@@ -1,0 +1,11 @@
+"""Clean, split and tokenize the documents of a recipe: `python jobs/prepare_data.py RECIPE [key=value ...]`.
+
+What the stage needs is found, or made first.
+"""
+
+import sys
+
+from heliostat.cli import main
+
+if __name__ == "__main__":
+    main(["run", *sys.argv[1:], "--until", "data"])

@@ -1,0 +1,11 @@
+"""Fine-tune the recipe's base model on its data: `python jobs/train_model.py RECIPE [key=value ...]`.
+
+What the stage needs is found, or made first.
+"""
+
+import sys
+
+from heliostat.cli import main
+
+if __name__ == "__main__":
+    main(["run", *sys.argv[1:], "--until", "train"])

@@ -1,0 +1,81 @@
+"""`heliostat run` and `heliostat submit`: the same recipe here or on a cluster."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from heliostat.cli.arguments import Overrides, RecipePath, Until, WorkspaceRoot, check_until
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    workspace: WorkspaceRoot = None,
+    until: Until = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make everything again, even what is finished.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the endpoint answering until interrupted.")
+    ] = False,
+) -> None:
+    """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
+    from heliostat.recipe import Recipe
+    from heliostat.workspace import Workspace
+
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    check_until(loaded, until)
+    place = Workspace.resolve(workspace)
+    place.storage.check_writable()
+
+    from heliostat.pipeline import run_pipeline
+    from heliostat.ray_session import ray_session
+
+    try:
+        with ray_session():
+            run_pipeline(loaded, place, until=until, force=force, keep=keep)
+    except KeyboardInterrupt:
+        print(
+            "\nheliostat: interrupted; the same command goes on where it stopped", file=sys.stderr, flush=True
+        )
+        raise typer.Exit(130) from None
+
+
+def submit(
+    recipe: RecipePath,
+    address: Annotated[
+        str, typer.Option(help="The head node's dashboard, for example http://127.0.0.1:8265.")
+    ],
+    overrides: Overrides = None,
+    workspace: WorkspaceRoot = None,
+    until: Until = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job's log.")] = False,
+) -> None:
+    """Run a recipe as a job on a Ray cluster, and follow its log."""
+    from heliostat.control.jobs import Submission, submit_job
+    from heliostat.recipe import Recipe
+
+    check_until(Recipe.load(recipe, tuple(overrides or ())), until)
+    submission = Submission(recipe, tuple(overrides or ()), workspace, until)
+    job_id = submit_job(address, submission)
+    print(f"job {job_id} submitted to {address}", flush=True)
+    if not no_wait:
+        _follow(address, job_id)
+
+
+def _follow(address: str, job_id: str) -> None:
+    from heliostat.control.jobs import follow_job
+
+    try:
+        job = follow_job(address, job_id, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        print(
+            f"\nheliostat: no longer following; job {job_id} goes on (to stop it: "
+            f"ray job stop --address {address} {job_id})",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    print(f"job {job.id} {job.status}" + (f": {job.message}" if job.message else ""), flush=True)
+    if job.status != "SUCCEEDED":
+        raise typer.Exit(1)
