@@ -1,0 +1,127 @@
+"""The chain of stages. A stage whose config and inputs did not change is found, not run again."""
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from heliostat.compression.run import compress_model
+from heliostat.data.run import prepare_data
+from heliostat.evaluation.run import evaluate_model
+from heliostat.models.importing import import_model
+from heliostat.ray_session import joined_cluster
+from heliostat.recipe import Recipe
+from heliostat.records import Artifact, now
+from heliostat.serving.config import ServeConfig
+from heliostat.serving.run import deploy_model, shutdown_endpoint
+from heliostat.summary import StageLine, print_answer, print_curl, print_summary
+from heliostat.training.run import train_model
+from heliostat.workspace import Workspace
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Chain:
+    """What the stages have made so far. `models` goes by the names of the summary: base, tuned, int8."""
+
+    num_steps: int
+    models: dict[str, Artifact] = field(default_factory=dict)
+    dataset: Artifact | None = None
+    report: Artifact | None = None
+    answer: dict[str, float] = field(default_factory=dict)
+    done: int = 0
+
+    @property
+    def newest(self) -> Artifact:
+        """The model the next stage works on."""
+        return list(self.models.values())[-1]
+
+    @property
+    def data(self) -> Artifact:
+        """The tokenized dataset; the recipe was checked to have a data section where one is needed."""
+        assert self.dataset is not None
+        return self.dataset
+
+    def step(self, title: str, work: Callable[[], Result]) -> Result:
+        """Do one stage's work under a line of its own."""
+        self.done += 1
+        started = now()
+        with StageLine(f"[{self.done}/{self.num_steps}] {title}") as line:
+            result = work()
+            line.found = isinstance(result, Artifact) and result.created_at < started
+            line.result = result
+        return result
+
+
+def run_pipeline(
+    recipe: Recipe, workspace: Workspace, until: str | None = None, force: bool = False, keep: bool = False
+) -> None:
+    """Run the recipe's stages up to `until`, print a line for each and a table at the end.
+
+    Needs a Ray session around it. `force` makes everything again. An endpoint on a cluster that was joined
+    stays; one on a local cluster ends with it, at once or, with `keep`, when the process is told to stop.
+
+    Raises:
+        HeliostatError: whatever a stage refuses; what was finished before is kept and found next time.
+    """
+    stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
+    workspace.storage.check_writable()
+    chain = Chain(num_steps=len(stages) + 1)
+    _make_models(recipe, stages, chain, workspace, force)
+    if recipe.serve is None or "serve" not in stages:
+        print_summary(chain.models, chain.dataset, chain.report, chain.answer)
+        return
+    _serve(recipe, recipe.serve, chain, workspace, keep)
+
+
+def _make_models(
+    recipe: Recipe, stages: tuple[str, ...], chain: Chain, workspace: Workspace, force: bool
+) -> None:
+    """Everything that ends in files: the base model, the dataset, the trained model, its scores, its INT8."""
+    base = chain.step("model", lambda: import_model(recipe.model, workspace, force))
+    chain.models["base"] = base
+    if recipe.data and "data" in stages:
+        data = recipe.data
+        chain.dataset = chain.step("data", lambda: prepare_data(data, base, workspace, force))
+    if recipe.train and "train" in stages:
+        train = recipe.train
+        tuned = chain.step("train", lambda: train_model(train, base, chain.data, workspace, force))
+        chain.models["tuned"] = tuned
+    if recipe.evaluate and "evaluate" in stages:
+        evaluate, models = recipe.evaluate, dict(chain.models)
+        chain.report = chain.step(
+            "evaluate", lambda: evaluate_model(evaluate, models, chain.data, workspace, force)
+        )
+    if recipe.compress and "compress" in stages:
+        compress = recipe.compress
+        small = chain.step(
+            "compress", lambda: compress_model(compress, chain.newest, chain.data, workspace, force)
+        )
+        chain.models[str(small.facts["scheme"])] = small
+
+
+def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspace, keep: bool) -> None:
+    endpoint = chain.step("serve", lambda: deploy_model(config, chain.newest, workspace))
+    try:
+        if recipe.question:
+            chain.answer = print_answer(endpoint, recipe.question)
+        print_summary(chain.models, chain.dataset, chain.report, chain.answer)
+        if keep or joined_cluster():
+            print_curl(endpoint, recipe.question or "Hello!")
+        if keep:
+            _wait_for_stop()
+    finally:
+        if keep or not joined_cluster():
+            shutdown_endpoint(endpoint)
+
+
+def _wait_for_stop() -> None:
+    """Return on SIGTERM or Ctrl-C."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        stop.wait()
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,127 @@
+"""The whole chain on a tiny model and a real Ray: found again, killed at any moment, and its bad endings."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_artifacts import conversations
+
+from heliostat.errors import ClusterError
+from heliostat.pipeline import run_pipeline
+from heliostat.recipe import Recipe, check_recipe
+
+RECIPE = """
+name: tiny
+model: {model}
+data:
+  sources: [{{kind: jsonl, path: {source}, form: messages}}]
+  steps: [{{kind: normalise}}, {{kind: exact_dedup}}, {{kind: pii}}]
+  split: {{train: 0.7, validation: 0.1, test: 0.2}}
+  tokenize: {{max_sequence_length: 128, too_long: truncate}}
+train:
+  adapter: {{kind: lora, r: 4, alpha: 8}}
+  max_steps: 6
+  learning_rate: 0.01
+  checkpoint: {{every_steps: 2}}
+evaluate: {{max_tokens: 2000}}
+compress: {{scheme: int8, max_loss: 0.5}}
+serve: {{port: 0, name: tiny}}
+question: What does str.lower do?
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path, tiny_model_folder) -> Path:
+    source = tmp_path / "conversations.jsonl"
+    rows = [json.dumps({"messages": messages}) for messages in conversations(80)]
+    source.write_text("\n".join([*rows, rows[0], "{broken"]) + "\n")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE.format(model=tiny_model_folder, source=source))
+    return recipe
+
+
+def certificates(root: Path) -> dict[str, dict]:
+    """Every certificate in a workspace, with its files checked against it."""
+    found = {}
+    for path in root.rglob("artifact.json"):
+        certificate = json.loads(path.read_text())
+        for entry in certificate["files"]:
+            content = (path.parent / entry["path"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == entry["sha256"], (path, entry["path"])
+        assert ".staging-" not in str(path.parent.parent), path
+        found[certificate["id"]] = certificate
+    return found
+
+
+@pytest.mark.ray
+def test_the_chain_runs_is_found_again_and_answers(ray_cluster, recipe_file, workspace, capsys):
+    recipe = Recipe.load(recipe_file)
+    assert any("6 steps of 1 packed" in line for line in check_recipe(recipe))
+    run_pipeline(recipe, workspace)
+    first = capsys.readouterr().out
+    for stage in (
+        "[1/6] model",
+        "[2/6] data",
+        "[3/6] train",
+        "[4/6] evaluate",
+        "[5/6] compress",
+        "[6/6] serve",
+    ):
+        assert stage in first
+    assert "dropped: exact_duplicate" in first or "duplicate" in first
+    assert "held-out perplexity" in first
+    made = certificates(Path(workspace.storage.root))
+    assert {each["kind"] for each in made.values()} == {
+        "model", "dataset", "tokenized", "adapter", "report", "quantized",
+    }  # fmt: skip
+    run_pipeline(recipe, workspace)
+    assert capsys.readouterr().out.count("(unchanged, found)") == 5
+    assert certificates(Path(workspace.storage.root)) == made
+
+
+@pytest.mark.ray
+def test_what_a_cluster_can_never_give_is_refused_before_anything_is_trained(
+    ray_cluster, recipe_file, workspace
+):
+    recipe = Recipe.load(recipe_file, ("train.num_workers=1000",))
+    started = time.monotonic()
+    run_pipeline(recipe, workspace, until="data")
+    prepared = time.monotonic()
+    with pytest.raises(ClusterError, match="asks for 1000 x 1 CPU; this cluster has 2 CPU"):
+        run_pipeline(recipe, workspace, until="train")
+    assert time.monotonic() - prepared < 10, f"after {prepared - started:.0f} s of preparing"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_it_leaves_nothing_half_made_and_goes_on(recipe_file, tmp_path):
+    """SIGKILL at eight random moments, each later run going on from what the earlier ones finished."""
+    root = tmp_path / "workspace"
+    command = [sys.executable, "-m", "heliostat.cli", "run", str(recipe_file), "--workspace", str(root)]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    moments = random.Random(7)
+    complete: dict[str, dict] = {}
+    for _ in range(8):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=moments.uniform(4, 45))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        now_complete = certificates(root) if root.exists() else {}
+        assert set(complete) <= set(now_complete), "something finished was lost"
+        complete = now_complete
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(certificates(root)) == 7
+    assert not list(root.rglob(".staging-*"))
