@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/heliostat run $(RECIPE) $(if $(KEEP),--keep)
+	$(BIN)/heliostat run $(RECIPE) $(ARGS) $(if $(KEEP),--keep)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

@@ -19,8 +19,8 @@ from heliostat.workspace import Workspace
 def conversations(count: int) -> list[list[dict[str, str]]]:
     """Questions and answers of different lengths about the standard library's own documentation."""
     documented = [name for name in dir(str) + dir(dict) + dir(Path) if not name.startswith("_")]
-    owners = {**{name: Path for name in dir(Path)}, **{name: dict for name in dir(dict)}}
-    owners |= {name: str for name in dir(str)}
+    owners = {**dict.fromkeys(dir(Path), Path), **dict.fromkeys(dir(dict), dict)}
+    owners |= dict.fromkeys(dir(str), str)
     return [
         [
             {"role": "user", "content": f"What does {owners[name].__name__}.{name} do?"},

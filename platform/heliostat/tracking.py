@@ -31,7 +31,7 @@ class Tracker:
             TrackingError: nothing answers at the URI.
         """
         self.uri = uri
-        _check_reachable(uri)
+        check_reachable(uri)
         self._client = _client(uri)
 
     @classmethod
@@ -143,8 +143,12 @@ def tracking_uri(workspace: Workspace) -> str:
     return f"sqlite:///{workspace.storage.root}/mlflow.db"
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask a server for its health first: mlflow itself retries for minutes before it gives up."""
+def check_reachable(uri: str) -> None:
+    """Ask a server for its health first: mlflow itself retries for minutes before it gives up.
+
+    Raises:
+        TrackingError: it does not answer.
+    """
     if not uri.startswith(("http://", "https://")):
         return
     import httpx

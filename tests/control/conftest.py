@@ -39,6 +39,7 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
             "HEAD_PORT": str(port),
             "DASHBOARD_PORT": str(port + 8),
             "RAY_TMPDIR": short,
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",  # there is no other node to move work to
             "RAY_AUTH_TOKEN_PATH": str(token_file),
             "HELIOSTAT_WORKSPACE": str(folder / "workspace"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

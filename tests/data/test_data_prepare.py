@@ -173,7 +173,7 @@ def test_a_dataset_with_nothing_to_train_on_is_refused(tmp_path, model, rows, va
 # Nothing but content counts.
 
 
-def many_files(tmp_path, count: int = 300):
+def many_files(tmp_path, count: int = 150):
     rows = texts(count)
     (tmp_path / "in").mkdir()
     for number in range(6):
@@ -182,10 +182,10 @@ def many_files(tmp_path, count: int = 300):
 
 
 def test_order_of_tasks_and_retries_change_no_byte(tmp_path, model, monkeypatch):
-    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 10_000)
-    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 20_000)
+    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 6_000)
+    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 10_000)
     made = config(many_files(tmp_path))
-    found = [prepare(made, model, tmp_path / f"ws{seed}", shuffled(seed)) for seed in range(3)]
+    found = [prepare(made, model, tmp_path / f"ws{seed}", shuffled(seed)) for seed in range(2)]
     found.append(prepare(made, model, tmp_path / "ws", in_order))
     assert len({dataset.content for dataset, _ in found}) == 1
     assert len({tokenized.content for _, tokenized in found}) == 1

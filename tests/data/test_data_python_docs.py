@@ -1,4 +1,4 @@
-"""Documents from docstrings: one house form, the same for the same installation, nothing imported."""
+"""Documents from docstrings: the same for the same installation, nothing imported."""
 
 import subprocess
 import sys
@@ -67,38 +67,40 @@ def answers(module: ModuleAt, **options) -> dict[str, str]:
     return {document.uid: document.messages[1]["content"] for document in found}
 
 
-def test_answers_have_one_form(module):
-    where = "\n\nDocumented in `optics`, the package `mirrors`."
+def test_answers_are_the_docstrings_with_the_summary_on_one_line(module):
     assert answers(module) == {
-        "docs:optics:": "`optics`: Tools for mirrors.\n\nMore about them." + where,
-        "docs:optics:turn": "`optics.turn(mirror, angle=0.5, *, slowly=False)`: Turn a mirror by an angle."
-        "\n\n    keep   this\n\nLast paragraph." + where,
-        "docs:optics:Field": "`optics.Field`: A field of mirrors and one tower." + where,
-        "docs:optics:Field.focus": "`optics.Field.focus(point=None)`: Focus all mirrors on a point." + where,
-        "docs:optics:Field.best": "`optics.Field.best(one, two)`: The better one of two mirrors." + where,
-        "docs:optics:Field.of": "`optics.Field.of(count=3)`: A field of so many mirrors." + where,
+        "docs:optics:": "Tools for mirrors.\n\nMore about them.",
+        "docs:optics:turn": "Turn a mirror by an angle.\n\n    keep   this\n\nLast paragraph.",
+        "docs:optics:Field": "A field of mirrors and one tower.",
+        "docs:optics:Field.focus": "Focus all mirrors on a point.",
+        "docs:optics:Field.best": "The better one of two mirrors.",
+        "docs:optics:Field.of": "A field of so many mirrors.",
     }
 
 
 def test_an_answer_is_cut_at_a_paragraph_and_a_long_first_one_gives_none(module):
     cut = answers(module, max_characters=30)
-    assert cut["docs:optics:turn"].startswith(
-        "`optics.turn(mirror, angle=0.5, *, slowly=False)`: Turn a mirror by an angle.\n\nDoc"
-    )
+    assert cut["docs:optics:turn"] == "Turn a mirror by an angle."
     assert "docs:optics:Field" not in cut
 
 
 def test_questions_name_the_thing_and_vary(module):
     found = list(documents_of(module, PythonDocsSource(min_characters=1), "docs"))
     questions = [document.messages[0]["content"] for document in found]
-    names = ["optics", *(f"optics.{document.uid.rpartition(':')[2]}" for document in found[1:])]
-    assert all(f"`{name}`" in question for name, question in zip(names, questions, strict=True))
+    assert {question.split("`")[1] for question in questions} == {
+        "optics",
+        "optics.turn(mirror, angle=0.5, *, slowly=False)",
+        "optics.Field",
+        "optics.Field.focus(point=None)",
+        "optics.Field.best(one, two)",
+        "optics.Field.of(count=3)",
+    }
     assert len({question.partition("`")[0] for question in questions}) > 1
 
 
 def test_documents_say_where_they_come_from(module):
     turn = list(documents_of(module, PythonDocsSource(form="text", min_characters=1), "docs"))[1]
-    assert (turn.source, turn.domain, turn.row, turn.messages) == ("docs:optics:", "mirrors", 7, ())
+    assert (turn.source, turn.domain, turn.row, turn.messages) == ("docs:optics", "mirrors", 7, ())
     signature, body = turn.text.split("\n\n", 1)
     assert signature == "optics.turn(mirror, angle=0.5, *, slowly=False)"
     assert body == "Turn a mirror by an angle.\n\n    keep   this\n\nLast paragraph."
@@ -120,10 +122,9 @@ def test_a_file_that_does_not_parse_documents_nothing(tmp_path):
 def test_builtins_and_topics_are_covered():
     modules = {module.name: module for module in find_modules(["stdlib"])}
     joined = answers(modules["builtins"])["docs:builtins:str.join"]
-    assert joined.startswith("`str.join(iterable)`: Concatenate any number of strings.\n\n")
-    assert joined.endswith("Documented in `builtins`, Python's standard library.")
+    assert joined.startswith("Concatenate any number of strings.\n\n")
     topics = answers(modules["topics"], max_characters=2000)
-    assert topics["docs:topics:break"].endswith("Documented in `topics`, Python's help topics.")
+    assert 'may only occur syntactically nested in a "for"' in topics["docs:topics:break"]
 
 
 def test_private_modules_tests_and_site_packages_are_left_out():
@@ -138,9 +139,9 @@ def test_a_package_is_found_by_its_name_without_importing_it():
     import sys
     from heliostat.data.config import PythonDocsSource
     from heliostat.data.python_docs import documents_of, plan_modules
-    source = PythonDocsSource(packages=["jinja2", "stdlib"])
+    source = PythonDocsSource(packages=["jinja2", "stdlib"], max_documents=600)
     found = [d for m, _ in plan_modules(source) for d in documents_of(m, source, "docs")]
-    print(sum(d.domain == "jinja2" for d in found) > 50, len(found) > 3000)
+    print(len({d.domain for d in found}) > 1, len(found) > 600)
     print(len({d.uid for d in found}) == len(found))
     print("jinja2" in sys.modules, "turtle" in sys.modules, "tkinter" in sys.modules)
     """

@@ -173,8 +173,11 @@ def test_bytes_that_are_not_utf8_drop_their_row_only(tmp_path):
 
 
 def test_hostile_json_is_a_broken_row(tmp_path):
-    rows = [{"text": "good"}, "[" * 100_000]
-    assert read(kind="jsonl", path=str(write_jsonl(tmp_path / "a.jsonl", rows)))[1].reason == "broken_json"
+    deep = "[" * 900 + "]" * 900
+    rows = [{"text": "good"}, "[" * 100_000, f'{{"text": {deep}}}', {"text": deep}]
+    outcomes = read(kind="jsonl", path=str(write_jsonl(tmp_path / "a.jsonl", rows)))
+    assert [outcome.reason for outcome in outcomes[1:3]] == ["broken_json", "content_not_text"]
+    assert outcomes[3].text == deep
 
 
 # Files that are not there, or not what the source says.

@@ -20,7 +20,8 @@ from heliostat.storage import artifact_folder, find_artifact
 from heliostat.workspace import Workspace
 
 IMPORT = (
-    "import sys; from heliostat.models.importing import import_model; from heliostat.workspace import Workspace; "
+    "import sys; from heliostat.models.importing import import_model; "
+    "from heliostat.workspace import Workspace; "
     "import mlflow, transformers; print('ready', flush=True); "
     "import_model(sys.argv[1], Workspace.resolve(sys.argv[2]))"
 )
@@ -56,9 +57,9 @@ def test_a_folder_becomes_an_artifact_with_only_the_needed_files(model_copy, wor
 
 def test_importing_again_finds_it_even_from_another_path(model_copy, workspace, tmp_path):
     first = import_model(str(model_copy), workspace)
-    model_copy.rename(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere").rename(model_copy.with_name("model"))
-    assert import_model(str(model_copy), workspace) == first
+    (tmp_path / "elsewhere").mkdir()
+    model_copy.rename(tmp_path / "elsewhere" / "model")
+    assert import_model(str(tmp_path / "elsewhere" / "model"), workspace) == first
 
 
 def test_weights_behind_a_link_are_imported_whole(model_copy, workspace, tmp_path):
@@ -130,7 +131,7 @@ def test_the_catalogue_is_pinned():
     assert all(len(entry.sha256) == 64 and entry.version in entry.wheel for entry in CATALOGUE)
 
 
-@pytest.mark.parametrize("moment_seconds", [0.0, 0.03, 0.15, 0.4])
+@pytest.mark.parametrize("moment_seconds", [0.0, 0.05, 0.3])
 def test_a_kill_leaves_nothing_that_reads_as_complete(tiny_model_folder, workspace, moment_seconds):
     command = [sys.executable, "-c", IMPORT, str(tiny_model_folder), workspace.storage.root]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

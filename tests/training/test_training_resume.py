@@ -54,7 +54,7 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(trainin
     wait_for_steps(tmp_path / "killed", killed, steps=60)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert not [p for p in (tmp_path / "killed" / "models").glob("*/artifact.json")]
+    assert not list((tmp_path / "killed" / "models").glob("*/artifact.json"))
     steps_before = len(history(tmp_path / "killed"))
     assert steps_before < CONFIG.max_steps
 

@@ -5,6 +5,7 @@ search reorder the cache, turn each pair of cache input and output into a state,
 (optimum-intel does the same, but not yet with this transformers.)
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,16 @@ def _cache_heads(config: Any) -> int:
 def _convert(model: Any) -> Any:
     """Trace once and convert.
 
-    `openvino.convert_model` would trace three times, to check the trace, and rebuild the graph for preprocessing
-    that is not asked for: 27 s instead of 8 s for SmolLM2-135M on one core.
+    `openvino.convert_model` would trace three times, to check the trace, and rebuild the graph for
+    preprocessing that is not asked for: 27 s instead of 8 s for SmolLM2-135M on one core.
     """
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     example = _example_inputs(model.config)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about branches on shapes, which the freed dimensions do not take
         traced = torch.jit.trace(_with_explicit_cache(model), example, strict=False, check_trace=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)

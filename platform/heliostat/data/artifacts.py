@@ -19,7 +19,8 @@ from heliostat.data.accounting import (
 )
 from heliostat.data.cleaning import clean
 from heliostat.data.config import DataConfig
-from heliostat.data.report import cleaning_report, tokenized_report, write_report
+from heliostat.data.report import cleaning_report, tokenized_report
+from heliostat.data.report_page import write_report
 from heliostat.data.tasks import Runner, collect
 from heliostat.data.tokenizing import Tokenized, tokenize
 from heliostat.models.adapters import copy_tokenizer

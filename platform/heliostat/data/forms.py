@@ -99,7 +99,7 @@ def _from_turns(turns: Any, form: str) -> tuple[str, tuple[Message, ...], str | 
     if isinstance(turns, str):
         try:
             turns = json.loads(turns)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "", (), "broken_json"
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return "", (), "not_a_list_of_messages"

@@ -1,4 +1,4 @@
-"""Documents from docstrings: short questions and answers, or plain text, in one form throughout.
+"""Documents from docstrings: short questions and answers, or plain text.
 
 Source files are parsed, never imported; built-in modules, which have no source, are looked at. The same
 installation gives the same documents in the same order.
@@ -17,7 +17,7 @@ import xxhash
 
 from heliostat.data.config import PythonDocsSource
 from heliostat.data.documents import Document
-from heliostat.data.python_modules import STDLIB, TOPICS, ModuleAt, find_modules, installed_packages
+from heliostat.data.python_modules import ModuleAt, find_modules, installed_packages
 
 LONGEST_SIGNATURE = 88
 _QUESTIONS = {
@@ -82,7 +82,7 @@ def documents_of(module: ModuleAt, source: PythonDocsSource, label: str) -> Iter
             row=documented.line,
             domain=module.domain,
             text="" if asked else f"{documented.signature}\n\n{body}",
-            messages=_conversation(documented, body, module) if asked else (),
+            messages=_conversation(documented, body) if asked else (),
         )
 
 
@@ -98,14 +98,11 @@ def _is_conversation(name: str, source: PythonDocsSource) -> bool:
     return source.form == "conversations"
 
 
-def _conversation(documented: Documented, body: str, module: ModuleAt) -> tuple[dict[str, str], ...]:
+def _conversation(documented: Documented, body: str) -> tuple[dict[str, str], ...]:
+    """The question names the parameters; the answer is what can be known of them: the docstring."""
     questions = _QUESTIONS[documented.sort]
-    question = questions[_hash("question", documented.name) % len(questions)].format(documented.name)
-    where = {STDLIB: "Python's standard library", TOPICS: "Python's help topics"}.get(
-        module.domain, f"the package `{module.domain}`"
-    )
-    answer = f"`{documented.signature}`: {body}\n\nDocumented in `{module.name}`, {where}."
-    return {"role": "user", "content": question}, {"role": "assistant", "content": answer}
+    question = questions[_hash("question", documented.name) % len(questions)].format(documented.signature)
+    return {"role": "user", "content": question}, {"role": "assistant", "content": body}
 
 
 def _body(docstring: str, source: PythonDocsSource) -> str | None:

@@ -100,7 +100,7 @@ def _parquet(file: FileAt) -> Iterator[Any]:
     try:
         with filesystem.open_input_file(path) as stream:
             yield pq.ParquetFile(stream)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file.path}: cannot be read as Parquet: {first_line(error)}") from error
 
 

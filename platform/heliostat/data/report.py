@@ -1,9 +1,8 @@
 """What a report on the data says; how it looks is `report_page.py`."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +102,6 @@ def tokenized_report(name: str, config: CleanConfig, facts: dict[str, Any], done
             tuple((text, learned) for text, learned in sample) for sample in done.samples[:NUM_SAMPLES]
         ),
     )
-
-
-def write_report(folder: Path, report: Report) -> None:
-    """Write report.json and report.html."""
-    from heliostat.data.report_page import page
-
-    (folder / "report.json").write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False))
-    (folder / "report.html").write_text(page(report), encoding="utf-8")
 
 
 def _funnel(config: CleanConfig, read: int, dropped: dict[str, int]) -> tuple[tuple[str, int], ...]:

@@ -1,7 +1,10 @@
 """The report as one HTML file: no script, nothing from elsewhere, readable on a phone and in the dark."""
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from html import escape
+from pathlib import Path
 
 from heliostat.data.report import Histogram, Report
 
@@ -44,6 +47,13 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 10px; padding:
   border: 1px solid var(--line); font: 13px/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
 mark { background: var(--learned); color: var(--learned-ink); border-radius: 3px; }
 """
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write report.json and report.html."""
+    text = json.dumps(asdict(report), indent=2, ensure_ascii=False)
+    (folder / "report.json").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(page(report), encoding="utf-8")
 
 
 def page(report: Report) -> str:

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -57,8 +58,7 @@ class FileUnit:
             document = Document(uid, self.label, number, str(domain or self.domain), text, messages)
             reason = reason or _not_unicode(document) or document.blank_reason()
             if reason:
-                raw_text = json.dumps(row, ensure_ascii=False, default=str)
-                raw = Document(uid, self.label, number, _printable(document.domain), _printable(raw_text))
+                raw = Document(uid, self.label, number, _printable(document.domain), _as_json(row))
                 yield Dropped(raw, READ_STEP, reason)
             else:
                 yield document
@@ -183,6 +183,13 @@ def _not_unicode(document: Document) -> str | None:
     except UnicodeEncodeError:
         return "not_unicode"
     return None
+
+
+def _as_json(row: dict[str, Any]) -> str:
+    try:
+        return _printable(json.dumps(row, ensure_ascii=False, default=str))
+    except RecursionError:
+        return "(nested too deeply to be shown)"
 
 
 def _printable(text: str) -> str:

@@ -17,7 +17,7 @@ from heliostat.data.packing import pack
 from heliostat.data.shards import outcomes_of, parquet_bytes
 from heliostat.data.tasks import Runner, Statistics, tokenizer_of
 from heliostat.records import Artifact
-from heliostat.storage import Storage, artifact_folder
+from heliostat.storage import Storage, artifact_folder, explain_os_errors
 from heliostat.tokenized import SPLITS, write_part
 
 NUM_SAMPLES = 3
@@ -94,7 +94,7 @@ class TokenizeTask:
         if not pieces:
             return None
         packed = pack(pieces, self.config.max_sequence_length, self.config.packing)
-        with tempfile.TemporaryDirectory() as folder:
+        with explain_os_errors(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / self.part
             entry = write_part(file, packed)
             self.scratch.write_bytes(self.part, file.read_bytes())

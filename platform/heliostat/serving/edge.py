@@ -153,11 +153,16 @@ def open_http(config: ServeConfig) -> int:
         return int(there.port)
     port = config.port or free_port(config.host)
     check_port_free(config.host, port)
-    serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": config.host, "port": port},
-        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
-    )
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": config.host, "port": port},
+            logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+        )
+    except (RayError, RayServeException, TimeoutError) as error:
+        raise ServingError(
+            f"Ray Serve cannot listen on {config.host}:{port}: {_reason(error)}; set port to another or 0"
+        ) from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return port
 

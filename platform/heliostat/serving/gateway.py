@@ -3,6 +3,7 @@
 Plain ASGI throughout: response middleware that buffers would hold tokens back.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -99,7 +100,7 @@ class _Gateway:
         """Continue a conversation, whole or as a stream of events."""
         asked = ChatCompletionRequest.parse(await self._body(request))
         model = self._model(asked.model)
-        prompt = prepare(asked, model)
+        prompt = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
         reply = _Reply(asked, model, len(prompt.token_ids))
         deltas = answer(prompt, model, reply.id)
         if not asked.stream:

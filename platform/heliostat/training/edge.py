@@ -20,7 +20,7 @@ from heliostat.ray_session import options_of
 from heliostat.stage import StageRun
 from heliostat.tracking import MetricWriter, Tracker, read_metrics
 from heliostat.training.config import TrainConfig
-from heliostat.training.job import TRAINED_FOLDER, TrainingJob, start_worker
+from heliostat.training.job import TRAINED_FOLDER, TrainingJob
 
 CHECKPOINTS_FOLDER = "checkpoints"
 FIRST_REPORT_ONLY = ("trainable_parameters", "all_parameters")
@@ -33,6 +33,7 @@ class MetricsCallback(UserCallback):
     tracker_uri: str
     tracking_run_id: str
     folder: str
+    steps: int
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this when all workers have reported a step."""
@@ -41,6 +42,8 @@ class MetricsCallback(UserCallback):
         for name in FIRST_REPORT_ONLY:
             reported.pop(name)
         self._writer().write(reported, step)
+        if step == self.steps:
+            self._writer().close()
 
     def _writer(self) -> MetricWriter:
         if not hasattr(self, "_opened"):
@@ -68,7 +71,7 @@ def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> d
             name=CHECKPOINTS_FOLDER,
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.num_to_keep),
             failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=0),
-            callbacks=[MetricsCallback(run.tracker.uri, run.tracking_run_id, str(run.local_folder))],
+            callbacks=[MetricsCallback(run.tracker.uri, run.tracking_run_id, str(run.local_folder), steps)],
         ),
     )
     try:
@@ -81,8 +84,15 @@ def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> d
     return {name: float(value) for name, value in result.metrics.items()}
 
 
+def start_worker(values: dict[str, Any]) -> None:
+    """Ray Train's entry point on every worker. The driver must not load what only the workers need."""
+    from heliostat.training.edge_worker import train_worker
+
+    train_worker(TrainingJob.from_json(values))
+
+
 def merge_on_cluster(config: TrainConfig, base: Path, adapter: Path, target: Path) -> None:
-    """Merge a LoRA adapter into its base model, in a worker, so that the driver never loads torch."""
+    """Merge a LoRA adapter into its base model, in a worker, so that the driver holds no weights."""
     task = ray.remote(merge_adapter).options(**options_of(config.resources_per_worker))
     ray.get(task.remote(base, adapter, target))
 

@@ -34,10 +34,3 @@ class TrainingJob:
             Artifact.model_validate(values["model"]),
             Artifact.model_validate(values["dataset"]),
         )
-
-
-def start_worker(values: dict[str, Any]) -> None:
-    """Ray Train's entry point on every worker."""
-    from heliostat.training.edge_worker import train_worker
-
-    train_worker(TrainingJob.from_json(values))

@@ -83,8 +83,6 @@ class TransformersEngine:
 
     async def check_health(self) -> None:
         """Raise ServingError when the thread has died or hangs."""
-        if not self._thread.is_alive():
-            self._requests.fail(ServingError("the engine's thread ended; it will be restarted"))
         self._requests.check_health()
 
     async def close(self) -> None:
@@ -100,17 +98,16 @@ class TransformersEngine:
         import torch
 
         torch.set_num_threads(self._num_threads)
-        while (job := self._jobs.get()) is not None:
-            try:
-                with torch.inference_mode():
-                    self._answer(job)
-            except (
-                RuntimeError,
-                ValueError,
-                IndexError,
-            ) as error:  # torch's: out of memory, an id out of range
-                reason = ServingError(f"the engine failed on the request: {str(error).splitlines()[0]}")
-                self._tell(self._requests.end, job.request_id, reason)
+        try:
+            while (job := self._jobs.get()) is not None:
+                try:
+                    with torch.inference_mode():
+                        self._answer(job)
+                except (RuntimeError, ValueError, IndexError) as error:  # such as: out of memory, a wrong id
+                    reason = ServingError(f"the engine failed on the request: {str(error).splitlines()[0]}")
+                    self._tell(self._requests.end, job.request_id, reason)
+        finally:
+            self._tell(self._requests.fail, ServingError("the engine's thread ended; it will be restarted"))
 
     def _answer(self, job: _Job) -> None:
         import torch
