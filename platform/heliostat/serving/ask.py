@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from heliostat.errors import ServingError
 from heliostat.serving.endpoint import Endpoint
@@ -48,26 +49,27 @@ def stream_answer(
 
     Iterating raises ServingError when the endpoint does not answer.
     """
-    return StreamedAnswer(_texts(endpoint, question, max_tokens, temperature, api_key))
+    import openai  # here, so that its import and set-up do not count as waiting for the first token
+
+    client = openai.OpenAI(base_url=endpoint.base_url, api_key=api_key, max_retries=0)
+    request = {
+        "model": endpoint.model_id,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return StreamedAnswer(_texts(client, request))
 
 
-def _texts(
-    endpoint: Endpoint, question: str, max_tokens: int, temperature: float, api_key: str
-) -> Iterator[tuple[str, int]]:
+def _texts(client: Any, request: dict[str, Any]) -> Iterator[tuple[str, int]]:
     import openai
 
     try:
-        with openai.OpenAI(base_url=endpoint.base_url, api_key=api_key, max_retries=0) as client:
-            stream = client.chat.completions.create(
-                model=endpoint.model_id,
-                messages=[{"role": "user", "content": question}],
-                max_tokens=max_tokens,
-                temperature=temperature,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
-            for chunk in stream:
+        with client:
+            for chunk in client.chat.completions.create(**request):
                 text = chunk.choices[0].delta.content or "" if chunk.choices else ""
                 yield text, chunk.usage.completion_tokens if chunk.usage else 0
     except openai.OpenAIError as error:
-        raise ServingError(f"{endpoint.url}: no answer: {error}") from error
+        raise ServingError(f"{client.base_url}: no answer: {error}") from error

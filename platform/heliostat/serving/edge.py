@@ -130,8 +130,8 @@ class RemoteEngine:
             raise ServingError(_reason(error)) from error
 
 
-def open_http(config: ServeConfig) -> int:
-    """Start Serve's HTTP server, or join the one this cluster has; the port it listens on.
+def check_http(config: ServeConfig) -> int | None:
+    """See that endpoints can listen where the config says; the port if this cluster listens there already.
 
     Raises:
         ServingError: the port is in use, or this cluster already listens on another one.
@@ -151,8 +151,20 @@ def open_http(config: ServeConfig) -> int:
                 f"set host to {there.host}"
             )
         return int(there.port)
+    check_port_free(config.host, config.port)
+    return None
+
+
+def open_http(config: ServeConfig) -> int:
+    """Start Serve's HTTP server, or join the one this cluster has; the port it listens on.
+
+    Raises:
+        ServingError: as `check_http`.
+    """
+    joined = check_http(config)
+    if joined:
+        return joined
     port = config.port or free_port(config.host)
-    check_port_free(config.host, port)
     try:
         serve.start(
             proxy_location="HeadOnly",

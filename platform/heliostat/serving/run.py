@@ -25,7 +25,7 @@ from heliostat.serving.endpoint import (
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.workspace import Workspace
 
-__all__ = ["Endpoint", "deploy_model", "shutdown_endpoint"]
+__all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]
 
 POLL_SECONDS = 0.1
 HEALTH_TIMEOUT_SECONDS = 5.0
@@ -79,6 +79,19 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     )
     write_record(workspace, record)
     return endpoint
+
+
+def check_endpoint(config: ServeConfig) -> None:
+    """Refuse what `deploy_model` would refuse, as far as it can be told without the model.
+
+    Raises:
+        ServingError: the port is taken, or the file of keys cannot be used.
+    """
+    from heliostat.serving import edge
+
+    if config.api_key_file:
+        ApiKeys.read(config.api_key_file)
+    edge.check_http(config)
 
 
 def shutdown_endpoint(endpoint: Endpoint) -> None:
