@@ -116,7 +116,7 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_any_stage(
     ray_cluster, recipe_file, workspace, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(TrackingError, match="no tracking server answers at http://127.0.0.1:9"):
+    with pytest.raises(TrackingError, match="no tracking server answers at"):
         run_pipeline(Recipe.load(recipe_file), workspace)
     assert workspace.storage.list("models") == []
 

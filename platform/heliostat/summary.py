@@ -101,7 +101,7 @@ def print_summary(
     tuned = models.get("tuned")
     if tuned:
         first, last = tuned.facts["first_loss"], tuned.facts["last_loss"]
-        table.add_row("loss", f"{first:.3f} in the first tenth of the steps, {last:.3f} in the last")
+        table.add_row("loss", f"{first:.3f} -> {last:.3f} (means over the first and the last tenth)")
         table.add_row("training", f"{tuned.facts['tokens_per_second']:.0f} tokens/s")
     _add_perplexity_row(table, models, report)
     table.add_row("size", ", ".join(f"{name} {model.bytes / MEGA:.0f} MB" for name, model in models.items()))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from heliostat.errors import ArtifactError, DataError
+from heliostat.records import Artifact
 
 SPLITS = ("train", "validation", "test")
 INDEX_NAME = "index.json"
@@ -98,6 +99,19 @@ def write_part(path: Path, sequences: list[PackedSequence]) -> dict[str, Any]:
         "labels": sum(row["num_labels"] for row in rows),
         "documents": len({name for row in rows for name in row["document_ids"]}),
     }
+
+
+def require_same_tokenizer(dataset: Artifact, model: Artifact) -> None:
+    """Refuse to read a dataset's ids with another model than they were made for.
+
+    Raises:
+        DataError: the dataset was tokenized with another tokenizer, or rendered by another chat template.
+    """
+    if dataset.facts.get("tokenizer") != model.facts.get("tokenizer"):
+        raise DataError(
+            f"{dataset.uri}: was tokenized with another tokenizer than that of {model.uri}; "
+            "run the data stage again with this model"
+        )
 
 
 class TokenizedDataset:

@@ -70,7 +70,7 @@ def test_metrics_reach_the_tracker_under_the_models_name(ray_cluster, workspace,
 
 def test_another_tokenizer_is_refused_before_any_work(workspace, dataset, base):
     stranger = base.model_copy(update={"facts": {"tokenizer": "0" * 64}})
-    with pytest.raises(DataError, match="another tokenizer than that of 'tuned'") as caught:
+    with pytest.raises(DataError, match="another tokenizer than that of") as caught:
         evaluate_model(CONFIG, {"base": base, "tuned": stranger}, dataset, workspace)
     assert "\n" not in str(caught.value)
     assert workspace.storage.list("runs") == []

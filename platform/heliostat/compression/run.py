@@ -1,11 +1,11 @@
 """Compress a model: from a transformers model to an engine folder that passed the perplexity gate."""
 
 from heliostat.compression.config import CompressConfig
-from heliostat.errors import DataError
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication
+from heliostat.tokenized import require_same_tokenizer
 from heliostat.workspace import Workspace
 
 
@@ -23,11 +23,7 @@ def compress_model(
         DataError: the dataset was tokenized with another tokenizer than the model's.
         ModelError: the architecture cannot be exported, or the gate was not passed.
     """
-    if model.facts.get("tokenizer") != dataset.facts.get("tokenizer"):
-        raise DataError(
-            f"{dataset.uri}: was tokenized with another tokenizer than that of {model.uri}; "
-            "run the data stage again with this model"
-        )
+    require_same_tokenizer(dataset, model)
     name = f"{config.name}-{config.scheme}"
     request = Request("compress", "quantized", name, config, (model, dataset))
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from heliostat.errors import DataError
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.evaluation.metrics import table_of
 from heliostat.evaluation.report import write_report
@@ -11,6 +10,7 @@ from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication
+from heliostat.tokenized import require_same_tokenizer
 from heliostat.workspace import Workspace
 
 
@@ -31,8 +31,8 @@ def evaluate_model(
         DataError: the split is empty, or was tokenized with another tokenizer than a model's.
         ModelError: a model cannot be loaded.
     """
-    for name, model in models.items():
-        _check_tokenizer(name, model, dataset)
+    for model in models.values():
+        require_same_tokenizer(dataset, model)
     parents = (*models.values(), dataset)
     request = Request("evaluate", "report", config.name, config, parents, sources="\n".join(models))
 
@@ -58,11 +58,3 @@ def _facts(scores: dict[str, Score]) -> dict[str, Any]:
         "num_documents": one.num_documents,
         "tokens": one.num_tokens,
     }
-
-
-def _check_tokenizer(name: str, model: Artifact, dataset: Artifact) -> None:
-    if model.facts.get("tokenizer") != dataset.facts.get("tokenizer"):
-        raise DataError(
-            f"{dataset.uri}: was tokenized with another tokenizer than that of '{name}' ({model.uri}); "
-            "run the data stage again with this model"
-        )

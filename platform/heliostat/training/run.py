@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from heliostat.errors import DataError
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication, artifact_folder
-from heliostat.tokenized import TokenizedDataset
+from heliostat.tokenized import TokenizedDataset, require_same_tokenizer
 from heliostat.tracking import read_metrics
 from heliostat.training.config import LoraAdapter, TrainConfig
 from heliostat.training.schedule import num_steps
@@ -28,7 +27,7 @@ def train_model(
         DataError: the dataset was tokenized with another tokenizer than the model's.
         TrainingError: a worker failed.
     """
-    _check_tokenizer(model, dataset)
+    require_same_tokenizer(dataset, model)
     lora = isinstance(config.adapter, LoraAdapter)
     request = Request("train", "adapter" if lora else "model", config.name, config, (model, dataset))
 
@@ -79,12 +78,3 @@ def _merge(
         publication.facts.update(adapter.facts | {"adapter": adapter.id})
 
     return find_or_make(workspace, request, merge, force)
-
-
-def _check_tokenizer(model: Artifact, dataset: Artifact) -> None:
-    ours, theirs = model.facts.get("tokenizer"), dataset.facts.get("tokenizer")
-    if ours != theirs:
-        raise DataError(
-            f"{dataset.uri}: was tokenized with another tokenizer than that of {model.uri}; "
-            "run the data stage again with this model"
-        )
