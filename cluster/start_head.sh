@@ -23,7 +23,7 @@ cat <<EOF
 Ray head node, process $$ (kill $$ stops it). On a laptop, with this machine's token file copied to
 ~/.ray/auth_token:
   ssh -N -L 8265:127.0.0.1:$DASHBOARD_PORT $(hostname)
-  heliostat submit jobs/recipes/quickstart.yaml --address http://127.0.0.1:8265
+  heliostat submit jobs/recipes/quickstart.yaml --address http://127.0.0.1:8265 --workspace PATH_ALL_NODES_REACH
 EOF
 exec ray start --head --block --node-ip-address "$HOST" --port "$HEAD_PORT" \
     --dashboard-host 127.0.0.1 --dashboard-port "$DASHBOARD_PORT" \
