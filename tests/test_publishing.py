@@ -15,6 +15,8 @@ import pytest
 from heliostat.errors import ArtifactError, StorageError
 from heliostat.storage import Storage, find_artifact, lock, publish, staging
 
+pytestmark = pytest.mark.heavy
+
 WRITER = textwrap.dedent(
     """
     import sys

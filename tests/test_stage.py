@@ -15,6 +15,8 @@ from heliostat.stage import Request, find_or_make, read_run
 from heliostat.storage import find_artifact
 from heliostat.workspace import Workspace
 
+pytestmark = pytest.mark.heavy
+
 
 class Words(Config):
     text: str = "x"

@@ -9,6 +9,8 @@ from heliostat.compression.gate import check_gate, relative_rise
 from heliostat.compression.openvino_graph import check_exportable
 from heliostat.errors import ModelError
 
+pytestmark = pytest.mark.heavy
+
 
 def test_a_rise_within_the_limit_passes():
     check_gate(10.0, 10.19, max_loss=0.02)

@@ -10,6 +10,8 @@ from heliostat.storage import artifact_folder
 from heliostat.text.chat import render_prompt
 from heliostat.tokenized import TokenizedDataset
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def engine(exported_folder):

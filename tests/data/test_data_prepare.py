@@ -21,6 +21,8 @@ from heliostat.storage import Storage, artifact_folder
 from heliostat.text.chat import render_prompt
 from heliostat.tokenized import SPLITS, TokenizedDataset
 
+pytestmark = pytest.mark.heavy
+
 GOOD = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Like this."}]
 
 

@@ -12,6 +12,8 @@ from heliostat.storage import artifact_folder, find_artifact
 from heliostat.tokenized import TokenizedDataset
 from heliostat.workspace import Workspace
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def config(tmp_path) -> DataConfig:

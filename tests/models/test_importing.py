@@ -19,6 +19,8 @@ from heliostat.models.loading import tokenizer_fingerprint
 from heliostat.storage import artifact_folder, find_artifact
 from heliostat.workspace import Workspace
 
+pytestmark = pytest.mark.heavy
+
 IMPORT = (
     "import sys; from heliostat.models.importing import import_model; "
     "from heliostat.workspace import Workspace; "

@@ -15,7 +15,7 @@ from heliostat.serving.engines.interface import SamplingParameters, TokenDelta
 from heliostat.serving.engines.requests import RequestTable
 from heliostat.serving.engines.selection import start_engine
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 GREEDY = SamplingParameters(max_tokens=24, temperature=0)
 TEXTS = (
     "The path is a file.",
