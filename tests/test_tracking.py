@@ -97,6 +97,7 @@ def test_a_workspace_on_an_object_store_needs_a_server():
         tracking_uri(Workspace.resolve("s3://bucket/workspace"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("place", ["closed port", "silent server", "unknown name"])
 def test_no_tracking_server_is_one_line_within_ten_seconds(place):
     with socket.socket() as listener:

@@ -180,6 +180,7 @@ def work(publication, run) -> None:
     run.log({"loss": 1.5})
 
 
+@pytest.mark.heavy
 def test_models_and_runs_are_listed_and_shown(heliostat, workspace):
     model = find_or_make(workspace, Request("train", "model", "tiny", Words()), work)
     with pytest.raises(DataError):
@@ -226,6 +227,7 @@ def test_output_into_a_closed_pipe_is_no_fault(recipe):
     assert done.stderr == ""
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "jobs").glob("*.py")))
 def test_a_job_script_by_hand_speaks_like_the_command(script, tmp_path):
     command = [sys.executable, ROOT / "jobs" / script, "gone.yaml", "name=x"]
