@@ -53,6 +53,16 @@ def test_what_is_finished_is_found_and_not_made_again(workspace):
     assert first.config == {"text": "x"}
 
 
+def test_what_changed_since_the_latest_of_its_name_is_said_field_by_field(workspace, caplog):
+    caplog.set_level("INFO", logger="heliostat")
+    find_or_make(workspace, request("x"), Work())
+    assert caplog.messages == []
+    other = find_or_make(workspace, request("y"), Work())
+    assert caplog.messages == ['tiny is made again: text: "x" -> "y"']
+    find_or_make(workspace, request("y", (other,)), Work())
+    assert caplog.messages[1:] == ["tiny is made again: what it is made from changed"]
+
+
 def test_another_config_or_another_input_is_another_artifact(workspace):
     work = Work()
     first = find_or_make(workspace, request(), work)

@@ -3,6 +3,7 @@
 A stage's own `run.py` says what to do in between. Knows nothing of any stage, of Ray or of torch.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from heliostat.config import Config
+from heliostat.config import Config, explain_difference
 from heliostat.errors import ArtifactError, HeliostatError
 from heliostat.records import Artifact, ArtifactKind, Provenance, Run, first_problem, now
 from heliostat.storage import Publication, find_artifact, lock, publish, staging
@@ -18,6 +19,7 @@ from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace, key_of
 
 RUN_FILE = "run.json"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def find_or_make(
         found = None if force else find_artifact(workspace.storage, path)  # just made?
         if found:
             return found
+        for line in what_changed(workspace, request):
+            logger.info("%s is made again: %s", request.name, line)
         if force:
             workspace.storage.delete(workspace.run_path(request.stage, request.key))
         # The staging folder goes first when work fails: on a full disk the record needs that room.
@@ -113,6 +117,18 @@ def find_or_make(
             )
             run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
     return artifact
+
+
+def what_changed(workspace: Workspace, request: Request) -> list[str]:
+    """Why the latest artifact of this name is not the one asked for, field by field; [] without one."""
+    folder, _, own = workspace.path(request.kind, request.name, request.key).rpartition("/")
+    names = [name for name in workspace.storage.list(folder) if name.rpartition("-")[0] == request.name]
+    found = [find_artifact(workspace.storage, f"{folder}/{name}") for name in names if name != own]
+    earlier = sorted((each for each in found if each), key=lambda each: each.created_at)
+    if not earlier:
+        return []
+    changes = explain_difference(earlier[-1].config, request.config.canonical())
+    return changes or ["what it is made from changed"]
 
 
 @contextmanager

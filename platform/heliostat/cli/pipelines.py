@@ -1,5 +1,6 @@
 """`heliostat run` and `heliostat submit`: the same recipe here or on a cluster."""
 
+import logging
 import sys
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def run(
     from heliostat.pipeline import run_pipeline
     from heliostat.ray_session import ray_session
 
+    _show_remarks()
     try:
         with ray_session():
             run_pipeline(loaded, place, until=until, force=force, keep=keep)
@@ -40,6 +42,15 @@ def run(
             "\nheliostat: interrupted; the same command goes on where it stopped", file=sys.stderr, flush=True
         )
         raise typer.Exit(130) from None
+
+
+def _show_remarks() -> None:
+    """Let the stages say on stderr why they make something again."""
+    remarks = logging.getLogger("heliostat")
+    remarks.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    remarks.addHandler(handler)
 
 
 def submit(
