@@ -13,7 +13,7 @@ from heliostat.tracking import read_metrics
 from heliostat.training.config import LoraAdapter, TrainConfig, ZeroConfig
 from heliostat.training.run import train_model
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def kill_a_worker_after(steps: int, folder: Path) -> threading.Thread:
