@@ -46,7 +46,6 @@ class CheckpointConfig(Config):
 
 
 Adapter = Annotated[FullAdapter | LoraAdapter, Field(discriminator="kind")]
-Objective = Annotated[SftObjective, Field(discriminator="kind")]
 
 
 class TrainConfig(Config):
