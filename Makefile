@@ -15,6 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+# make demo KEEP=1 leaves the server up; ARGS="train.max_steps=8" changes the recipe; RECIPE=... takes another.
 demo: $(READY)
 	$(BIN)/heliostat run $(RECIPE) $(ARGS) $(if $(KEEP),--keep)
 
