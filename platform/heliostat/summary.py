@@ -94,7 +94,7 @@ def print_summary(
 ) -> None:
     """The table at the end of a chain."""
     table = Table(show_header=False, title="Summary", title_justify="left")
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column()
     if dataset:
         _add_data_rows(table, Receipt.model_validate(dataset.facts["receipt"]))
