@@ -170,3 +170,7 @@ def test_few_documents_are_a_mixture_and_always_the_same():
 def test_the_fingerprint_names_the_versions():
     assert installation_fingerprint(["jinja2"]) != installation_fingerprint(["stdlib"])
     assert sys.version in installation_fingerprint(["stdlib"])
+
+
+def test_a_distribution_without_python_code_documents_nothing():
+    assert find_modules(["py-spy"]) == []  # Ray brings it: a program, and not a module

@@ -91,10 +91,11 @@ def _stdlib_modules() -> Iterator[ModuleAt]:
 
 def _package_modules(package: str) -> Iterator[ModuleAt]:
     """From the distribution's own list of files; a package without one is looked for on the path."""
+    installed = True
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
-        files = []
+        installed, files = False, []
     sources = [file for file in files if file.suffix == ".py" and ".." not in file.parts]
     if sources:
         for file in sources:
@@ -102,6 +103,8 @@ def _package_modules(package: str) -> Iterator[ModuleAt]:
                 yield ModuleAt("file", _module_name(file.parts), package, str(file.locate()))
         return
     spec = importlib.util.find_spec(package.partition(".")[0].replace("-", "_"))
+    if spec is None and installed:
+        return  # a distribution of programs only, such as py-spy
     if spec is None:
         raise _not_installed(package)
     for folder in spec.submodule_search_locations or ():
