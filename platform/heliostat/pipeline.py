@@ -14,6 +14,7 @@ from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
+from heliostat.serving.endpoint import mark_stopped
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
 from heliostat.tracking import check_reachable, tracking_uri
@@ -132,7 +133,11 @@ def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspa
             print("Ctrl-C stops the endpoint.", flush=True)
             _wait_for_stop()
     finally:
-        if keep or not joined_cluster():
+        if not joined_cluster():
+            # The cluster ends next, and the endpoint with it. A signal to the whole process group may have
+            # ended parts of it already, and then a request to delete the endpoint would never be answered.
+            mark_stopped(endpoint)
+        elif keep:
             shutdown_endpoint(endpoint)
 
 
