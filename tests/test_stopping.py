@@ -19,6 +19,11 @@ serve: {{port: 0, name: kept, engine: {{kind: transformers}}}}
 """
 
 
+def hear_ctrl_c() -> None:
+    """A shell starts what it puts into the background deaf to Ctrl-C, and these tests may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def process_group(leader: int) -> list[int]:
     """The processes still in a group."""
     found = []
@@ -49,7 +54,7 @@ def test_a_kept_endpoint_stops_at_once_and_leaves_nothing(tiny_model_folder, tmp
     command = [sys.executable, "-m", "heliostat.cli", "run", str(recipe), "--keep", "--workspace", str(root)]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -235,6 +235,11 @@ def test_a_job_script_by_hand_speaks_like_the_command(script, tmp_path):
     assert (done.returncode, done.stderr) == (2, "heliostat: error: gone.yaml: no such recipe\n")
 
 
+def hear_ctrl_c() -> None:
+    """A shell starts what it puts into the background deaf to Ctrl-C, and these tests may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.ray
 def test_an_interrupted_run_says_that_it_goes_on_and_exits_with_130(tmp_path, tiny_model_folder):
     recipe = tmp_path / "long.yaml"
@@ -243,7 +248,8 @@ def test_an_interrupted_run_says_that_it_goes_on_and_exits_with_130(tmp_path, ti
         "data: {sources: [{kind: python_docs, packages: all}], tokenize: {max_sequence_length: 256}}\n"
     )
     command = [COMMAND, "run", recipe, "--workspace", tmp_path / "workspace"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=hear_ctrl_c, **pipes) as process:
         runs = tmp_path / "workspace" / "runs"
         while process.poll() is None and not list(runs.glob("clean-*/run.json")):
             time.sleep(0.1)
