@@ -1,0 +1,113 @@
+"""From a step's config to the step at work. Steps over all documents (dedup) are in `decisions.py`.
+
+To add a step: a file in `steps/` with a config class that has a `kind` and a function from a document to a
+document or a `Refusal`; the config in the union `Step` of `data/config.py`; a line in `make_step`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from heliostat.config import Config
+from heliostat.data.config import DocumentStepConfig
+from heliostat.data.decontamination import make_decontaminate
+from heliostat.data.dedup_config import DecontaminateStep
+from heliostat.data.documents import Document, Dropped, Outcome
+from heliostat.data.steps.agreement import LabelAgreementStep, make_label_agreement
+from heliostat.data.steps.blocklist import BlocklistStep, make_blocklist
+from heliostat.data.steps.c4 import C4Step, make_c4
+from heliostat.data.steps.fineweb import FineWebStep, make_fineweb
+from heliostat.data.steps.gopher import GopherQualityStep, make_gopher_quality
+from heliostat.data.steps.interface import DocumentStep
+from heliostat.data.steps.language import LanguageStep, make_language
+from heliostat.data.steps.length import LengthStep, make_length
+from heliostat.data.steps.normalise import NormaliseStep, make_normalise
+from heliostat.data.steps.perplexity import PerplexityStep, make_perplexity
+from heliostat.data.steps.pii import PiiStep, make_pii
+from heliostat.data.steps.quality import QualityStep, make_quality
+from heliostat.data.steps.repetition import GopherRepetitionStep, make_gopher_repetition
+from heliostat.data.steps.topics import LdaTopicStep, make_lda_topic
+
+CountTokens = Callable[[Document], int]
+Fitted = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What steps may need beside their config: the model's tokenizer, and what fitted steps learned."""
+
+    count_tokens: CountTokens
+    fitted: Callable[[DocumentStepConfig], Fitted]
+
+
+@dataclass
+class StepRow:
+    """Some steps in their order, applied to batches of documents, with an account of what each did.
+
+    `names` are the steps' names in the account: their kinds, with a number from the second of a kind on.
+    """
+
+    names: Sequence[str]
+    steps: Sequence[DocumentStep]
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def apply(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Every document behind all steps, or as it was when one of them dropped it; in the order given."""
+        results = list(outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, Dropped):
+                self._count(outcome.step, outcome.reason)
+        for name, step in zip(self.names, self.steps, strict=True):
+            started = time.perf_counter()
+            for position, document in enumerate(results):
+                if isinstance(document, Document):
+                    results[position] = self._judge(name, step, document)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        return results
+
+    def _judge(self, name: str, step: DocumentStep, document: Document) -> Outcome:
+        result = step(document)
+        if isinstance(result, Document):
+            return result
+        self._count(name, result.reason)
+        return Dropped(document, name, result.reason, result.detail, result.score)
+
+    def _count(self, name: str, reason: str) -> None:
+        self.dropped.setdefault(name, Counter())[reason] += 1
+
+
+def make_steps(named: Sequence[tuple[str, DocumentStepConfig]], context: StepContext) -> StepRow:
+    """The steps of some configs, ready to work, with their names in the account.
+
+    Raises:
+        ConfigError: a file that a step needs is not there.
+    """
+    return StepRow([name for name, _ in named], [make_step(config, context) for _, config in named])
+
+
+def make_step(config: DocumentStepConfig, context: StepContext) -> DocumentStep:
+    """One step, ready to work."""
+    return _MAKERS[type(config)](config, context)
+
+
+_MAKERS: dict[type[Config], Callable[[Any, StepContext], DocumentStep]] = {
+    BlocklistStep: lambda config, _: make_blocklist(config),
+    C4Step: lambda config, _: make_c4(config),
+    DecontaminateStep: lambda config, context: make_decontaminate(config, context.fitted(config)),
+    FineWebStep: lambda config, _: make_fineweb(config),
+    GopherQualityStep: lambda config, _: make_gopher_quality(config),
+    GopherRepetitionStep: lambda config, _: make_gopher_repetition(config),
+    LabelAgreementStep: lambda config, _: make_label_agreement(config),
+    LanguageStep: lambda config, _: make_language(config),
+    LdaTopicStep: lambda config, context: make_lda_topic(config, context.fitted(config)),
+    LengthStep: lambda config, context: make_length(config, context.count_tokens),
+    NormaliseStep: lambda config, _: make_normalise(config),
+    PerplexityStep: lambda config, context: make_perplexity(config, context.fitted(config)),
+    PiiStep: lambda config, _: make_pii(config),
+    QualityStep: lambda config, context: make_quality(config, context.fitted(config)),
+}

@@ -1,0 +1,124 @@
+"""One label from several annotators: which, whether it is kept, and how far everyone agrees."""
+
+import pytest
+from pydantic import ValidationError
+
+from heliostat.data.documents import Document
+from heliostat.data.steps.agreement import (
+    LabelAgreementStep,
+    agreement_figures,
+    judge_label,
+    labels_of,
+    make_label_agreement,
+    resolve_labels,
+)
+from heliostat.data.steps.interface import Refusal
+
+
+def labelled(labels, column: str = "labels") -> Document:
+    return Document("u", "file", 1, "d", "文本 text", metadata={column: labels})
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "share"),
+    [
+        (["正面", "正面", "负面"], "正面", 2 / 3),
+        (["spam", "spam"], "spam", 1.0),
+        (["ham", None, "ham", "spam", "ham"], "ham", 0.75),
+        (["a", "b", "a", "c"], "a", 0.5),
+        ([1, "1", 2], "1", 2 / 3),
+        ([True, True, None], "true", 1.0),
+    ],
+)
+def test_agreed_labels_are_kept(labels, label, share):
+    document = make_label_agreement(LabelAgreementStep())(labelled(labels))
+    assert document.metadata == {"labels": labels, "label": label, "label_agreement": share}
+
+
+@pytest.mark.parametrize(
+    ("labels", "refusal"),
+    [
+        (["正面", "负面"], Refusal("no_majority", 0.5)),
+        (["a", "b", "c"], Refusal("no_majority", 1 / 3)),
+        (["a", "a", "b", "c", "d"], Refusal("annotators_disagree", 0.4, "a")),
+        (["a"], Refusal("too_few_annotators", 1)),
+        (["a", None, None], Refusal("too_few_annotators", 1)),
+        ([], Refusal("too_few_annotators", 0)),
+        (None, Refusal("too_few_annotators", 0)),
+        ("好", Refusal("too_few_annotators", 1)),
+    ],
+)
+def test_others_are_refused_with_a_reason(labels, refusal):
+    assert make_label_agreement(LabelAgreementStep())(labelled(labels)) == refusal
+
+
+def test_a_document_without_the_column_has_no_annotators():
+    assert make_label_agreement(LabelAgreementStep(column="votes"))(labelled(["a", "a"])) == Refusal(
+        "too_few_annotators", 0
+    )
+    step = make_label_agreement(LabelAgreementStep(column="votes", min_annotators=1))
+    assert step(labelled(["a"], "votes")).metadata["label"] == "a"
+
+
+def test_limits_are_included():
+    config = LabelAgreementStep(min_agreement=0.75, min_annotators=4)
+    assert make_label_agreement(config)(labelled(list("aaab"))).metadata["label"] == "a"
+    assert make_label_agreement(config)(labelled(list("aab"))) == Refusal("too_few_annotators", 3)
+    assert make_label_agreement(config)(labelled(list("aaabb"))) == Refusal("annotators_disagree", 0.6, "a")
+
+
+def test_dawid_skene_settles_a_tie_by_who_is_trusted():
+    config = LabelAgreementStep(method="dawid_skene", min_agreement=0.8)
+    documents = [labelled(labels) for labels in [list("aab"), list("bba"), list("aaa"), list("bbb")] * 10]
+    documents += [labelled(["a", None, "b"]), labelled([None, None, None])]
+    resolved = resolve_labels(config, [labels_of(config, document) for document in documents])
+    assert [label for label, _ in resolved[:4]] == ["a", "b", "a", "b"]
+    assert resolved[40][0] == "a"
+    assert resolved[40][1] > 0.99
+    assert resolved[41] == (None, 0.0)
+    assert judge_label(config, documents[40], resolved[40]).metadata["label"] == "a"
+    assert judge_label(config, documents[41], resolved[41]) == Refusal("too_few_annotators", 0)
+    assert judge_label(config, documents[0], ("b", 0.6)) == Refusal("annotators_disagree", 0.6, "b")
+
+
+def test_without_any_label_nothing_is_resolved():
+    for method in ("majority", "dawid_skene"):
+        config = LabelAgreementStep(method=method)
+        assert resolve_labels(config, [[None], []]) == [(None, 0.0)] * 2
+        assert resolve_labels(config, []) == []
+
+
+def test_figures_of_all_documents():
+    labels = [["1", "1"]] * 20 + [["1", "2"]] * 5 + [["2", "1"]] * 10 + [["2", "2"]] * 15
+    figures = agreement_figures(LabelAgreementStep(level="interval"), labels)
+    assert figures == {
+        "krippendorff_alpha": pytest.approx(0.4, abs=0.01),
+        "fleiss_kappa": pytest.approx(0.3939, abs=0.0001),
+        "cohen_kappa": pytest.approx(0.4),
+    }
+    nothing = {"krippendorff_alpha": None, "fleiss_kappa": None, "cohen_kappa": None}
+    assert agreement_figures(LabelAgreementStep(), []) == nothing
+    assert agreement_figures(LabelAgreementStep(), [["a"], [None, "b"]]) == nothing
+
+
+def test_an_ordinal_scale_has_an_order():
+    labels = [["低", "低"], ["中", "高"], ["高", "高"], ["低", "中", "中"]]
+    near = agreement_figures(LabelAgreementStep(level="ordinal", order=("低", "中", "高")), labels)
+    far = agreement_figures(LabelAgreementStep(level="ordinal", order=("中", "低", "高")), labels)
+    assert near["krippendorff_alpha"] > far["krippendorff_alpha"]
+    with pytest.raises(ValueError, match="say in which order labels are"):
+        agreement_figures(LabelAgreementStep(level="ordinal"), labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"order": ("a", "b")}, "order needs level=ordinal, got level=nominal"),
+        ({"level": "ordinal", "order": ("a", "a")}, "order names a label twice"),
+        ({"min_agreement": 1.5}, "less than or equal to 1"),
+        ({"method": "vote"}, "'majority' or 'dawid_skene'"),
+    ],
+)
+def test_impossible_settings_are_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        LabelAgreementStep(**values)
