@@ -32,7 +32,7 @@ class RecipeFile:
         for layer in _layers(Path(path), ()):
             recipe._merge(layer)
         for override in overrides:
-            recipe._apply(override)
+            recipe.apply(override)
         return recipe
 
     def origin(self, location: Location) -> str:
@@ -46,7 +46,7 @@ class RecipeFile:
         _merge_into(self.values, layer.values, (), self.origins)
         self.origins |= layer.origins
 
-    def _apply(self, override: str) -> None:
+    def apply(self, override: str) -> None:
         key, sign, text = override.partition("=")
         location = tuple(key.strip().split("."))
         if not sign or not all(location):

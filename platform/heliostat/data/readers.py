@@ -1,4 +1,4 @@
-"""Reading the rows of a file: jsonl, parquet, csv and text.
+"""Reading the rows of a file, in constant memory: jsonl, csv and text; other formats have their own modules.
 
 A row that cannot be read comes out as `Broken`, never as an exception; a file that cannot is a DataError.
 """
@@ -6,170 +6,222 @@ A row that cannot be read comes out as `Broken`, never as an exception; a file t
 import csv
 import io
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from heliostat.data.config import CsvSource, FileSource, JsonlSource, ParquetSource, TableSource, TextSource
-from heliostat.data.files import FileAt, first_line, locate, opened
+import orjson
+
+from heliostat.data.files import FileAt, first_line, opened
+from heliostat.data.reader_json import json_rows
+from heliostat.data.reader_parquet import parquet_rows
+from heliostat.data.reader_rows import EXCERPT_CHARACTERS, MAX_ROW_BYTES, Broken, NumberedRow, text_of
+from heliostat.data.source_config import (
+    REQUIRED_COLUMNS,
+    CsvSource,
+    FileSource,
+    HtmlSource,
+    JsonlSource,
+    JsonSource,
+    ParquetSource,
+    TextSource,
+    WarcSource,
+)
+from heliostat.data.source_scan import NEWLINE, Part
+from heliostat.data.web import html_rows, warc_rows
 from heliostat.errors import DataError
 
-HEAD_BYTES = 65536
-HEAD_ROWS = 50
-_SIGNATURES = {
-    b"PAR1": "Parquet",
-    b"\x1f\x8b": "gzip (give it the ending .gz)",
-    b"PK\x03\x04": "a zip archive",
-    b"%PDF": "PDF",
-    b"SQLite format 3": "an SQLite database",
-}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DELIMITERS = ",\t;|"
+"""What may stand between the fields of a csv file."""
+# Columns that hold lists of objects in a row: an object of JSON with one is a row, not a file of rows.
+_LIST_COLUMNS = frozenset(
+    {"prompt", "tools", "functions", *(name for names in REQUIRED_COLUMNS.values() for name in names)}
+)
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A row that cannot be read: what there is of it, the reason's name, and what the parser said."""
+def rows_of(
+    source: FileSource, file: FileAt, columns: list[str] | None = None, part: Part | None = None
+) -> Iterator[NumberedRow]:
+    """The rows of a file or of a part of it, with their numbers. Blank lines are no rows.
 
-    reason: str
-    raw: str
-    detail: str = ""
-
-
-Row = dict[str, Any] | Broken
-
-
-def columns_of(source: FileSource, file: FileAt) -> list[str]:
-    """Open a file, see that it is what the source says, and return its columns ([] for text).
-
-    Raises:
-        DataError: it is empty, or of another format.
-    """
-    if file.bytes == 0:
-        raise DataError(f"{file.path}: the file is empty")
-    if isinstance(source, ParquetSource):
-        return _parquet_columns(file)
-    with opened(file) as stream:
-        head = stream.read(HEAD_BYTES)
-    _check_is_text(head, file, kind_of(source))
-    if not head.strip():
-        raise DataError(f"{file.path}: the file holds nothing but white space")
-    if isinstance(source, TableSource):
-        rows = [row for _, row in zip(range(HEAD_ROWS), rows_of(source, file, None), strict=False)]
-        columns = {name for _, row in rows if isinstance(row, dict) for name in row}
-        if not columns:
-            raise DataError(f"{file.path}: {_what_it_is_not(source, head, bool(rows))}")
-        return sorted(columns)
-    return []
-
-
-def kind_of(source: FileSource) -> str:
-    """The source's tag."""
-    return str(type(source).model_fields["kind"].default)
-
-
-def _what_it_is_not(source: TableSource, head: bytes, has_rows: bool) -> str:
-    if isinstance(source, CsvSource):
-        return "a header line and no rows"
-    if head.lstrip()[:1] == b"[":
-        return "a JSON array, not JSON lines; write one object a line"
-    return f"not JSON lines: none of its first {HEAD_ROWS} lines is a JSON object" if has_rows else "no rows"
-
-
-def _check_is_text(head: bytes, file: FileAt, kind: str) -> None:
-    for signature, name in _SIGNATURES.items():
-        if head.startswith(signature):
-            raise DataError(f"{file.path}: is {name}, not {kind}; use another 'kind' or convert the file")
-    if b"\0" in head:
-        raise DataError(f"{file.path}: is binary or UTF-16, not {kind} in UTF-8; convert the file")
-
-
-def _parquet_columns(file: FileAt) -> list[str]:
-    with _parquet(file) as table:
-        if table.metadata.num_rows == 0:
-            raise DataError(f"{file.path}: the table has no rows")
-        return list(table.schema_arrow.names)
-
-
-@contextmanager
-def _parquet(file: FileAt) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    filesystem, path = locate(file)
-    try:
-        with filesystem.open_input_file(path) as stream:
-            yield pq.ParquetFile(stream)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file.path}: cannot be read as Parquet: {first_line(error)}") from error
-
-
-def rows_of(source: FileSource, file: FileAt, columns: list[str] | None) -> Iterator[tuple[int, Row]]:
-    """The rows of a file with their numbers, from 1 (lines of jsonl; rows below the header of csv).
-
-    `columns` are those a Parquet reader needs; None reads all. Blank lines are no rows.
+    `columns` are those a Parquet reader needs; None reads all.
 
     Raises:
         DataError: the file as a whole cannot be read.
     """
     if isinstance(source, ParquetSource):
-        yield from _parquet_rows(file, columns)
-    elif isinstance(source, JsonlSource):
-        yield from _jsonl_rows(file)
-    elif isinstance(source, CsvSource):
-        yield from _csv_rows(file, source.delimiter)
-    elif isinstance(source, TextSource):
-        yield from _text_rows(file, source.separator)
-
-
-def _jsonl_rows(file: FileAt) -> Iterator[tuple[int, Row]]:
+        yield from parquet_rows(file, columns, part)
+        return
     with opened(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            # bytes that are not UTF-8 become lone surrogates, which the reader of the row refuses by name
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
-            if not text:
-                continue
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                yield number, Broken("broken_json", text, first_line(error))
-                continue
-            yield number, row if isinstance(row, dict) else Broken("not_an_object", text)
+        yield from rows_in(source, file, stream, part)
 
 
-def _csv_rows(file: FileAt, delimiter: str) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(sys.maxsize)  # its default of 128 KiB is below many a document
-    with opened(file) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        records = (record for record in csv.reader(text, delimiter=delimiter) if record)
+def rows_in(
+    source: FileSource, file: FileAt, stream: io.BufferedReader, part: Part | None = None
+) -> Iterator[NumberedRow]:
+    """As `rows_of`, of any file but Parquet that is open already.
+
+    Raises:
+        DataError: as `rows_of`.
+    """
+    if isinstance(source, JsonlSource):
+        return _jsonl_rows(stream, part)
+    if isinstance(source, JsonSource):
+        mapped = {name for name in source.columns.values() if isinstance(name, str)}
+        return json_rows(stream, source.key, _LIST_COLUMNS | mapped, file.path)
+    if isinstance(source, CsvSource):
+        return _csv_rows(stream, source.delimiter, file)
+    if isinstance(source, HtmlSource):
+        return html_rows(stream)
+    if isinstance(source, WarcSource):
+        return warc_rows(stream, file.path)
+    assert isinstance(source, TextSource)
+    return _text_rows(stream, source.separator, part, file)
+
+
+_BLANK = object()
+"""A line without a row. Not None: that is the row `null`, which is counted as one that is no object."""
+
+
+def _jsonl_rows(stream: io.BufferedReader, part: Part | None) -> Iterator[NumberedRow]:
+    number, left = 1, -1
+    if part:
+        stream.seek(part.start)
+        number, left = part.first_row, part.bytes
+    read_line = partial(stream.readline, MAX_ROW_BYTES)
+    while left and (line := read_line()):
+        left -= len(line)
+        row: Any
         try:
-            header = next(records, [])
-            for number, record in enumerate(records, start=1):
-                if len(record) == len(header):
-                    yield number, dict(zip(header, record, strict=True))
-                else:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            row = _patient_row(line, number)
+        if row is not _BLANK:
+            yield (
+                number,
+                row if isinstance(row, (dict, Broken)) else Broken("not_an_object", text_of(line).strip()),
+            )
+        if len(line) == MAX_ROW_BYTES and line[-1:] != NEWLINE:
+            left -= _skip_line(read_line)
+        number += 1
+
+
+def _patient_row(line: bytes, number: int) -> Any:
+    """A line that the fast parser refuses: blank (_BLANK), broken, or JSON as the standard library reads it.
+
+    That is: with NaN, halves of surrogate pairs, bytes that are not UTF-8, a byte order mark.
+    """
+    if len(line) == MAX_ROW_BYTES and line[-1:] != NEWLINE:
+        return _too_large(line)
+    text = text_of(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).strip()
+    if not text:
+        return _BLANK
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Broken("broken_json", text, first_line(error))
+
+
+def _too_large(raw: bytes) -> Broken:
+    return Broken("row_too_large", text_of(raw[:EXCERPT_CHARACTERS]), f"more than {MAX_ROW_BYTES} bytes")
+
+
+def _skip_line(read_line: Any) -> int:
+    """Read on to the end of the line; returns how many bytes that were."""
+    skipped = 0
+    while line := read_line():
+        skipped += len(line)
+        if line[-1:] == NEWLINE:
+            break
+    return skipped
+
+
+def _csv_rows(stream: io.BufferedReader, delimiter: str | None, file: FileAt) -> Iterator[NumberedRow]:
+    csv.field_size_limit(MAX_ROW_BYTES)  # its default of 128 KiB is below many a document
+    delimiter = delimiter or _delimiter_of(text_of(stream.peek(1).partition(NEWLINE)[0]), file)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    lines = _Lines(text)
+    records = csv.reader(iter(lines), delimiter=delimiter)
+    number, line, header = 0, 1, None
+    try:
+        for record in records:
+            started, line = line, records.line_num + 1
+            if header is None:
+                header = _checked_header(record, file) if record else None
+            elif record:
+                number += 1
+                if lines.ended:
+                    detail = f"opened in line {started} and never closed; the rows behind it are part of it"
+                    yield number, Broken("unclosed_quote", delimiter.join(record), detail)
+                elif len(record) != len(header):
                     detail = f"{len(record)} fields, the header has {len(header)}"
                     yield number, Broken("wrong_number_of_fields", delimiter.join(record), detail)
-        except csv.Error as error:
-            raise DataError(f"{file.path}: cannot be read as csv: {error}") from error
-        finally:
+                else:
+                    yield number, dict(zip(header, record, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{file.path}: cannot be read as csv behind row {number}: {error}") from error
+    finally:
+        if not stream.closed:
             text.detach()  # or it closes the stream a second time
 
 
-def _text_rows(file: FileAt, separator: str | None) -> Iterator[tuple[int, Row]]:
-    with opened(file) as stream:
-        text = stream.read().decode("utf-8-sig", "surrogateescape")
-    pieces = text.split(separator) if separator else [text]
-    for number, piece in enumerate(pieces, start=1):
-        yield number, {"text": piece}
+class _Lines:
+    """The lines of a file, and whether one more was asked for than there are: that happens inside a record,
+    and then only where a quote was opened and not closed."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:  # noqa: UP028 - `yield from` closes the file when the reader stops early
+            yield line
+        self.ended = True
 
 
-def _parquet_rows(file: FileAt, columns: list[str] | None) -> Iterator[tuple[int, Row]]:
-    with _parquet(file) as table:
-        there = set(table.schema_arrow.names)
-        wanted = [column for column in columns if column in there] if columns else None
-        number = 0
-        for batch in table.iter_batches(batch_size=1024, columns=wanted):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+def _delimiter_of(header: str, file: FileAt) -> str:
+    if ".tsv" in file.name.lower():
+        return "\t"
+    return max(DELIMITERS, key=header.count)
+
+
+def _checked_header(header: list[str], file: FileAt) -> list[str]:
+    twice = [name for position, name in enumerate(header) if name in header[:position]]
+    if twice:
+        raise DataError(f"{file.path}: the header names column '{twice[0]}' twice; rename one of them")
+    return header
+
+
+def _text_rows(
+    stream: io.BufferedReader, separator: str | None, part: Part | None, file: FileAt
+) -> Iterator[NumberedRow]:
+    if separator is None:
+        whole = stream.read(MAX_ROW_BYTES + 1).removeprefix(_BYTE_ORDER_MARK)
+        yield 1, {"text": text_of(whole)} if len(whole) <= MAX_ROW_BYTES else _too_large(whole)
+        return
+    start, end, number = (part.start, part.end, part.first_row) if part else (0, -1, 1)
+    if start:
+        stream.seek(start)
+    for piece, is_last in _pieces(stream, separator.encode(), end - start if part else None):
+        if is_last and part and end < file.bytes:
+            return  # the part ends behind a separator: nothing is left of it
+        piece = piece.removeprefix(_BYTE_ORDER_MARK) if number == 1 else piece
+        yield number, {"text": text_of(piece)}
+        number += 1
+
+
+def _pieces(stream: io.BufferedReader, mark: bytes, left: int | None) -> Iterator[tuple[bytes, bool]]:
+    """What stands between the marks in the next `left` bytes, and whether it is the last piece."""
+    open_piece: list[bytes] = []
+    carry = b""
+    while block := stream.read(2**20 if left is None else min(2**20, left)):
+        left = left - len(block) if left is not None else None
+        first, *others = (carry + block).split(mark)
+        for piece in others:
+            yield b"".join([*open_piece, first]), False
+            open_piece, first = [], piece
+        cut = max(0, len(first) - len(mark) + 1)  # a mark may begin in what is behind
+        open_piece.append(first[:cut])
+        carry = first[cut:]
+    yield b"".join([*open_piece, carry]), True
