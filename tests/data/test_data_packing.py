@@ -1,12 +1,16 @@
 """Packing: no token lost, no document split, no label across a border, and little waste."""
 
+import bisect
+import time
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliostat.data.config import TokenizeConfig
 from heliostat.data.encoding import Encoded, Fitted, fit
-from heliostat.data.packing import pack
+from heliostat.data.packing import best_fit, contents_of, pack
 from heliostat.tokenized import IGNORED
 
 LIMIT = 32
@@ -21,7 +25,8 @@ def documents(draw) -> list[tuple[Encoded, bool]]:
         mask = (
             draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)) if is_chat else [1] * length
         )
-        found.append((Encoded(f"d{number}", list(range(start, start + length)), mask), is_chat))
+        ids = np.arange(start, start + length, dtype=np.int32)
+        found.append((Encoded(f"d{number}", ids, np.array(mask, dtype=np.int8)), is_chat))
         start += length
     return found
 
@@ -62,7 +67,7 @@ def test_plain_text_loses_no_token_and_a_conversation_all_or_none(found):
         if each.reason:
             assert is_chat or len(encoded.input_ids) == 1
         else:
-            assert kept == encoded.input_ids
+            assert kept == encoded.input_ids.tolist()
 
 
 @settings(max_examples=50, deadline=None)
@@ -100,9 +105,66 @@ def test_equal_pieces_give_equal_rows_whatever_came_before(found, chance):
 def test_rows_are_full_and_shuffled():
     chance = np.random.default_rng(0)
     lengths = chance.integers(60, 300, size=2000)
-    pieces = [Encoded(f"d{number}", [0] * length, [1] * length) for number, length in enumerate(lengths)]
+    pieces = [
+        Encoded(f"d{number}", np.zeros(length, np.int32), np.ones(length, np.int8))
+        for number, length in enumerate(lengths)
+    ]
     rows = pack(pieces, 2048)
     assert lengths.sum() / (len(rows) * 2048) > 0.98
     firsts = [len(row.document_ids) for row in rows]
     assert firsts != sorted(firsts)
     assert [row.document_ids for row in pack(pieces, 2048, seed=1)] != [row.document_ids for row in rows]
+
+
+def plain_best_fit(lengths: list[int], capacity: int) -> list[int]:
+    """Best fit decreasing, one piece at a time: the tokens in each sequence."""
+    rooms: list[int] = []
+    full = 0
+    for length in sorted(lengths, reverse=True):
+        at = bisect.bisect_left(rooms, length)
+        room = rooms.pop(at) if at < len(rooms) else capacity
+        if room > length:
+            bisect.insort(rooms, room - length)
+        else:
+            full += 1
+    return [capacity - room for room in rooms] + [capacity] * full
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, LIMIT), max_size=200), st.sampled_from([LIMIT, LIMIT + 1, 97]))
+def test_sequences_are_as_full_as_when_pieces_are_placed_one_by_one(lengths, capacity):
+    numbers = best_fit(np.array(lengths, dtype=np.int64), capacity)
+    filled = np.bincount(numbers, weights=lengths).astype(int).tolist() if lengths else []
+    assert sorted(filled) == sorted(plain_best_fit(lengths, capacity))
+
+
+@pytest.mark.parametrize("capacity", [512, 2048])
+def test_many_lengths_of_real_size_fill_as_when_placed_one_by_one(capacity):
+    lengths = np.clip(np.random.default_rng(0).lognormal(5, 1.2, 5000).astype(np.int64), 1, capacity)
+    filled = np.bincount(best_fit(lengths, capacity), weights=lengths).astype(int).tolist()
+    assert sorted(filled) == sorted(plain_best_fit(lengths.tolist(), capacity))
+    assert sum(filled) / (len(filled) * capacity) > 0.99
+
+
+def test_pieces_of_a_length_are_placed_in_the_order_they_come_in():
+    # 6 opens 0, 5 opens 1; the first 4 fills 0, the second goes into 1; the 3s share 2
+    numbers = best_fit(np.array([4, 3, 6, 4, 3, 5, 3]), 10)
+    assert numbers.tolist() == [0, 2, 0, 1, 2, 1, 2]
+
+
+def test_of_sequences_with_equal_room_the_one_opened_last_is_filled_first():
+    assert best_fit(np.array([6, 6, 4]), 10).tolist() == [0, 1, 1]
+
+
+def test_contents_name_the_longest_piece_first():
+    lengths = np.array([4, 3, 6, 4, 3, 5, 3])
+    assert contents_of(best_fit(lengths, 10), lengths) == [[2, 0], [5, 3], [1, 4, 6]]
+    assert contents_of(best_fit(lengths[:0], 10), lengths[:0]) == []
+
+
+def test_a_million_pieces_take_seconds():
+    lengths = np.random.default_rng(0).integers(1, 2049, 1_000_000)
+    start = time.process_time()
+    numbers = best_fit(lengths, 2048)
+    assert time.process_time() - start < 5
+    assert np.bincount(numbers, weights=lengths).max() <= 2048
