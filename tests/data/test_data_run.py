@@ -43,7 +43,6 @@ def test_documents_become_a_tokenized_dataset_with_a_receipt(
     ray_cluster, workspace, tiny_model_folder, config, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 10_000)
-    monkeypatch.setattr("heliostat.data.cleaning.CHARACTERS_PER_PART", 30_000)
     model = publish_model(workspace, tiny_model_folder)
     made = prepare_data(config, model, workspace)
     receipt = Receipt.model_validate(made.facts["receipt"])
@@ -112,7 +111,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(ray_cluster, workspace, mo
 
 def test_a_workspace_on_an_object_store(s3_root, model, config, tmp_path, monkeypatch):
     """Without Ray: its processes may have been started before the credentials were set."""
-    monkeypatch.setattr("heliostat.data.run._runner", lambda config: in_order)
+    monkeypatch.setattr("heliostat.data.run._runner", lambda config, run: in_order)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     place, mark, options = s3_root.partition("?")
     workspace = Workspace.resolve(f"{place}/{tmp_path.name}{mark}{options}")

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.data.accounting import (
+    check_steps,
     count_documents,
     count_domains,
     count_dropped,
-    count_dropped_steps,
     make_receipt,
     require_documents,
 )
 from heliostat.data.cleaning import clean
 from heliostat.data.config import DataConfig
+from heliostat.data.encoding import STEP
+from heliostat.data.found import found_in
+from heliostat.data.near_decision import Nominate, nominate_here
 from heliostat.data.report import cleaning_report, tokenized_report
 from heliostat.data.report_page import write_report
 from heliostat.data.tasks import Runner, collect
@@ -33,32 +36,42 @@ RECEIPT_NAME = "receipt.json"
 
 
 def fill_dataset(
-    config: DataConfig, model: Artifact, folder: Path, scratch: Storage, run_all: Runner
+    config: DataConfig,
+    model: Artifact | None,
+    folder: Path,
+    scratch: Storage,
+    run_all: Runner,
+    nominate: Nominate = nominate_here,
 ) -> dict[str, Any]:
     """Make the cleaned documents in `folder`; returns the facts.
 
     Raises:
         ConfigError, DataError: a source is not there or not readable, or no document was kept.
     """
-    cleaned = clean(config.cleaning, model, scratch, run_all)
+    cleaned = clean(config.cleaning, model, scratch, run_all, nominate)
     collect(scratch, cleaned.files, folder)
     kept = {split: count_documents(folder, split) for split in SPLITS}
     require_documents(kept, folder)
+    check_steps(cleaned.steps, folder)
     dropped = {reason: count.documents for reason, count in count_dropped(folder).items()}
-    Receipt(  # balances, or raises
+    receipt = Receipt(  # balances, or raises
         read=Count(documents=cleaned.documents_read),
         kept={split: Count(documents=number) for split, number in kept.items()},
         dropped={reason: Count(documents=number) for reason, number in dropped.items()},
     )
     facts = {
         "documents_read": cleaned.documents_read,
+        "characters_read": cleaned.characters_read,
+        "receipt": receipt.model_dump(mode="json"),
         "documents": kept,
         "dropped": dropped,
-        "dropped_by_step": count_dropped_steps(folder),
+        "steps": cleaned.steps,
+        "seconds": cleaned.seconds,
+        "decisions": cleaned.decisions,
         "domains": count_domains(folder),
-        "pii": cleaned.pii,
+        "found": found_in(folder),
     }
-    write_report(folder, cleaning_report(config.name, config, facts, folder))
+    write_report(folder, cleaning_report(config.name, facts, folder))
     return facts
 
 
@@ -71,28 +84,39 @@ def fill_tokenized(
         DataError: no document was kept.
     """
     dataset, model = parents
-    done = tokenize(config.tokenize, dataset, model, scratch, run_all)
+    done = tokenize(config.packing, dataset, model, scratch, run_all)
     collect(scratch, done.files, folder)
     copy_tokenizer(artifact_folder(model), folder / TOKENIZER_FOLDER)
     fingerprint = tokenizer_fingerprint(folder / TOKENIZER_FOLDER)
     read = Count(documents=dataset.facts["documents_read"], tokens=done.tokens_read)
-    receipt = make_receipt(folder, read, done.truncated)
+    receipt = make_receipt(folder, read, done.truncated, done.repeated)
     require_documents({split: count.documents for split, count in receipt.kept.items()}, folder)
     (folder / RECEIPT_NAME).write_text(receipt.model_dump_json(indent=2))
     _write_index(folder, config, done, fingerprint)
     facts = {
         "receipt": receipt.model_dump(mode="json"),
-        "dropped_by_step": count_dropped_steps(folder),
+        "steps": [*dataset.facts["steps"], _tokenize_step(dataset, done)],
         "splits": _split_facts(config, done, receipt),
         "max_sequence_length": config.tokenize.max_sequence_length,
         "tokenizer": fingerprint,
         "domains": dataset.facts["domains"],
         "domain_tokens": done.domain_tokens,
-        "pii": dataset.facts["pii"],
+        "decisions": dataset.facts["decisions"],
+        "found": dataset.facts["found"],
+        "mixture": done.mixture,
         "dataset": dataset.id,
     }
-    write_report(folder, tokenized_report(config.name, config, facts, done))
+    check_steps(facts["steps"], folder)
+    write_report(folder, tokenized_report(config.name, facts, done))
     return facts
+
+
+def _tokenize_step(dataset: Artifact, done: Tokenized) -> dict[str, Any]:
+    """The last row of the steps' account."""
+    read = sum(dataset.facts["documents"].values())
+    dropped = dict(sorted(done.dropped.items()))
+    kept = read - sum(dropped.values())
+    return {"step": STEP, "read": read, "kept": kept, "dropped": dropped}
 
 
 def _split_facts(config: DataConfig, done: Tokenized, receipt: Receipt) -> dict[str, dict[str, Any]]:

@@ -1,192 +1,172 @@
-"""The cleaned documents: read, steps, dedup, shuffle by hash, split. Tasks, and the driver between them.
+"""From sources to cleaned documents, split: which tasks run in which order.
 
-read      each task reads some files, applies the steps in front of dedup and writes one shard, sorted by
-          the hash that also shuffles the dataset
-dedup     the driver reads 16 bytes a document, in source order, and decides who stays
-arrange   each task takes one range of that hash from all shards, applies what is left of the steps and
-          writes one part a split: parts are of even size and mix the sources, whatever the files were
+Segment by segment: tasks over shards apply the steps, then a decision over all documents says who repeats
+whom. At the end every shard is written out by split. Tasks are pure and leave their statistics last, so a run
+that was killed goes on with the first task that is not done.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from heliostat.data import dedup
-from heliostat.data.config import CleanConfig, Step
-from heliostat.data.documents import Document, Dropped, Outcome
-from heliostat.data.ordering import ORDERS, order_of, order_range, split_of
-from heliostat.data.shards import DOCUMENT_SCHEMA, DROPPED_SCHEMA, outcomes_of, parquet_bytes
-from heliostat.data.sources import Unit, group_units, plan_units
-from heliostat.data.steps import apply_steps
-from heliostat.data.tasks import Runner, Statistics, counter_of
+from heliostat.data.cleaning_tasks import ApplyTask, ReadTask, Shard, WriteTask
+from heliostat.data.config import CleanConfig
+from heliostat.data.decisions import NOTHING_DECIDED, Decision, decide
+from heliostat.data.documents import READ_STEP
+from heliostat.data.keys import read_array, write_array
+from heliostat.data.near_decision import Nominate, nominate_here
+from heliostat.data.references import fit_tasks
+from heliostat.data.segments import named_steps, segments_of
+from heliostat.data.shards import open_shard
+from heliostat.data.sources import group_units, plan_units
+from heliostat.data.splitting import split_codes
+from heliostat.data.tasks import Runner, Statistics, Work
 from heliostat.records import Artifact
 from heliostat.storage import Storage
-from heliostat.tokenized import SPLITS
-
-DROPPED_FOLDER = "dropped"
-# About two million tokens: some seconds of tokenizing, and enough documents to pack without waste.
-CHARACTERS_PER_PART = 8_000_000
-
-_SHARD_SCHEMA = pa.schema(
-    [*DROPPED_SCHEMA, ("order", pa.int64()), ("position", pa.int64()), ("key", pa.binary(16))]
-)
 
 
-@dataclass(frozen=True)
-class ReadTask:
-    """Read some units and apply the steps in front of dedup."""
+@dataclass
+class Account:
+    """What the tasks say they did, step by step; the receipt compares it with what lies in the files."""
 
-    number: int
-    units: tuple[Unit, ...]
-    config: CleanConfig
-    model: Artifact
-    scratch: Storage
+    read: int = 0
+    characters: int = 0
+    dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+    files: list[str] = field(default_factory=list)
 
-    @property
-    def name(self) -> str:
-        """The shard's name."""
-        return f"read-{self.number:05d}"
+    def add(self, statistics: Statistics) -> None:
+        """Take over what a task did."""
+        if "read" in statistics:
+            self.read += statistics["read"]
+            self.characters += statistics["characters"]
+        self.files += statistics.get("dropped_files", []) + statistics.get("files", [])
+        self.seconds.update(statistics.get("seconds", {}))
+        for step, reasons in statistics.get("dropped", {}).items():
+            self.dropped.setdefault(step, Counter()).update(reasons)
 
-    def make(self) -> Statistics:
-        """Write the shard; returns documents read, characters alive, personal data found."""
-        count, found = counter_of(self.config, self.model), Counter[str]()
-        steps, _ = steps_around_dedup(self.config)
-        rows: list[dict[str, Any]] = []
-        characters = 0
-        for unit in self.units:
-            for outcome in unit.read():
-                if isinstance(outcome, Document):
-                    outcome = apply_steps(outcome, steps, count, found)
-                rows.append(self._row(outcome, len(rows)))
-                if isinstance(outcome, Document):
-                    characters += sum(len(text) for text in outcome.contents)
-        rows.sort(key=lambda row: (row["order"], row["uid"]))
-        self.scratch.write_bytes(f"{self.name}.parquet", parquet_bytes(rows, _SHARD_SCHEMA))
-        return {"read": len(rows), "characters": characters, "pii": dict(found)}
-
-    def _row(self, outcome: Outcome, position: int) -> dict[str, Any]:
-        key = dedup.key_of_document(outcome) if isinstance(outcome, Document) else None
-        values = outcome.row_values()
-        order = order_of(values["uid"], self.config.split.seed)
-        return values | {"order": order, "position": position, "key": key}
-
-
-@dataclass(frozen=True)
-class ArrangeTask:
-    """Take one range of the shuffled order from all shards; drop duplicates, finish the steps, split."""
-
-    number: int
-    num_parts: int
-    num_shards: int
-    duplicates: dict[str, str]
-    config: CleanConfig
-    model: Artifact
-    scratch: Storage
-
-    @property
-    def name(self) -> str:
-        """The part's name."""
-        return f"arrange-{self.number:05d}"
-
-    def make(self) -> Statistics:
-        """Write a file for each split and for the dropped; returns their names and personal data found."""
-        count, found = counter_of(self.config, self.model), Counter[str]()
-        _, steps = steps_around_dedup(self.config)
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*SPLITS, DROPPED_FOLDER)}
-        for outcome in outcomes_of(self._read_range()):
-            result = outcome
-            if isinstance(outcome, Document):
-                kept = self.duplicates.get(outcome.uid)
-                if kept:
-                    result = Dropped(outcome, dedup.STEP, dedup.REASON, f"repeats {kept}")
-                else:
-                    result = apply_steps(outcome, steps, count, found)
-            place = DROPPED_FOLDER if isinstance(result, Dropped) else split_of(result.uid, self.config.split)
-            rows[place].append(result.row_values())
-        files = []
-        for place, values in rows.items():
-            if values:
-                schema = DROPPED_SCHEMA if place == DROPPED_FOLDER else DOCUMENT_SCHEMA
-                files.append(f"{place}/part-{self.number:05d}.parquet")
-                self.scratch.write_bytes(files[-1], parquet_bytes(values, schema))
-        return {"files": files, "pii": dict(found)}
-
-    def _read_range(self) -> pa.Table:
-        start, end = order_range(self.number, self.num_parts)
-        wanted = [("order", ">=", start), ("order", "<", end)]
-        shards = [
-            pq.read_table(_shard(self.scratch, number), filters=wanted, partitioning=None)
-            for number in range(self.num_shards)
-        ]
-        return pa.concat_tables(shards).sort_by([("order", "ascending"), ("uid", "ascending")])
+    def by_step(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """For each step in order: documents in and out, and dropped by reason."""
+        rows, left = [], self.read
+        for name in (READ_STEP, *names):
+            dropped = self.dropped.get(name, Counter[str]())
+            rows.append(
+                {
+                    "step": name,
+                    "read": left,
+                    "kept": left - dropped.total(),
+                    "dropped": dict(sorted(dropped.items())),
+                }
+            )
+            left -= dropped.total()
+        return rows
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What cleaning left in the scratch folder: the files of the artifact, and counts made on the way."""
+    """What cleaning left in the scratch folder: the files of the artifact, and the account of it."""
 
     files: tuple[str, ...]
     documents_read: int
-    pii: dict[str, int]
+    characters_read: int
+    steps: list[dict[str, Any]]
+    seconds: dict[str, float] = field(compare=False)
+    """Of processors, by step; different each time, so they belong in no file of the artifact."""
+    decisions: dict[str, Any]
+    """What the decisions tell beside their verdicts, by step: giant buckets, clusters of duplicates."""
 
 
-def clean(config: CleanConfig, model: Artifact, scratch: Storage, run_all: Runner) -> Cleaned:
+def clean(
+    config: CleanConfig,
+    model: Artifact | None,
+    scratch: Storage,
+    run_all: Runner,
+    nominate: Nominate = nominate_here,
+) -> Cleaned:
     """Make the cleaned documents of a config below `scratch`.
 
     Raises:
         ConfigError, DataError: a source is not there or not readable.
     """
-    items = group_units(plan_units(config))
-    reads = [ReadTask(number, item, config, model, scratch) for number, item in enumerate(items)]
-    statistics = list(run_all(reads, "Reading and cleaning"))
-    num_parts = max(1, -(-sum(each["characters"] for each in statistics) // CHARACTERS_PER_PART))
-    duplicates = _decide_duplicates(config, scratch, len(reads), num_parts)
-    arranges = [
-        ArrangeTask(number, num_parts, len(reads), duplicates[number], config, model, scratch)
-        for number in range(num_parts)
+    work, account = Work(config, model, scratch), Account()
+    first, *further = segments_of(config)
+    for _ in run_all(fit_tasks(work), "Learning from references"):
+        pass
+    units = group_units(plan_units(config))
+    reads = [ReadTask(number, item, first, work) for number, item in enumerate(units)]
+    shards = _run(reads, "Reading and cleaning", account, run_all)
+    decision = decide(work, first, shards, run_all, nominate) if first.decisions else NOTHING_DECIDED
+    told = dict(decision.told)
+    for segment in further:
+        if segment.steps:
+            applies = [ApplyTask(shard, *decision.files_of(shard), segment, work) for shard in shards]
+            shards = _run(applies, "Cleaning on", account, run_all)
+            decision = NOTHING_DECIDED
+        if segment.decisions:
+            decision = decide(work, segment, shards, run_all, nominate)
+            told |= decision.told
+    _split(work, shards, decision)
+    writes = [
+        WriteTask(number, shard, decision.files_of(shard)[0], work) for number, shard in enumerate(shards)
     ]
-    arranged = list(run_all(arranges, "Dedup and split"))
-    pii = sum((Counter[str](each["pii"]) for each in (*statistics, *arranged)), Counter[str]())
+    _run(writes, "Writing splits", account, run_all)
     return Cleaned(
-        files=tuple(sorted(name for each in arranged for name in each["files"])),
-        documents_read=sum(each["read"] for each in statistics),
-        pii=dict(sorted(pii.items())),
+        files=tuple(sorted(account.files)),
+        documents_read=account.read,
+        characters_read=account.characters,
+        steps=account.by_step([name for name, _ in named_steps(config)]),
+        seconds={step: round(seconds, 3) for step, seconds in account.seconds.items()},
+        decisions=told,
     )
 
 
-def steps_around_dedup(config: CleanConfig) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The steps in front of dedup and those behind it; without dedup all are in front."""
-    kinds = [step.kind for step in config.steps]
-    at = kinds.index(dedup.STEP) if dedup.STEP in kinds else len(kinds)
-    return config.steps[:at], config.steps[at + 1 :]
+def _run(tasks: Sequence[Any], title: str, account: Account, run_all: Runner) -> list[Shard]:
+    """Run tasks and take their accounts; returns the shards that have documents, in order."""
+    shards: list[Shard] = []
+    for statistics in run_all(tasks, title):
+        account.add(statistics)
+        shards += [Shard(*values) for values in statistics.get("shards", [])]
+    return sorted(shards, key=lambda shard: shard.name)
 
 
-def _decide_duplicates(
-    config: CleanConfig, scratch: Storage, num_shards: int, num_parts: int
-) -> list[dict[str, str]]:
-    """For each part, the uids in it that repeat an earlier document, with that document's uid."""
-    by_part: list[dict[str, str]] = [{} for _ in range(num_parts)]
-    if not any(step.kind == dedup.STEP for step in config.steps):
-        return by_part
-    keys: list[tuple[bytes, str]] = []
-    for number in range(num_shards):
-        columns = ["key", "uid", "position"]
-        table = pq.read_table(_shard(scratch, number), columns=columns, partitioning=None)
-        table = table.sort_by("position")
-        pairs = zip(table["key"].to_pylist(), table["uid"].to_pylist(), strict=True)
-        keys += [(key, uid) for key, uid in pairs if key is not None]
-    for uid, kept in dedup.find_duplicates(keys).items():
-        by_part[_part_of(order_of(uid, config.split.seed), num_parts)][uid] = kept
-    return by_part
+def _split(work: Work, shards: Sequence[Shard], decision: Decision) -> None:
+    """Decide for every document that is left where it goes, and leave that beside its shard."""
+    domains, clusters, contents, alive = [], [], [], []
+    for shard in shards:
+        keys = read_array(work.scratch, f"{shard.name}.keys.npy")
+        _, cluster_file = decision.files_of(shard)
+        clusters.append(read_array(work.scratch, cluster_file) if cluster_file else keys["cluster"])
+        contents.append(keys["content"][:, 0])
+        alive.append(decision.alive(shard))
+        with open_shard(work.scratch, f"{shard.name}.arrow") as reader:
+            batches = [reader.get_batch(number)["domain"] for number in range(reader.num_record_batches)]
+            domains.append(pc.dictionary_encode(pa.chunked_array(batches).combine_chunks()))
+    strata = _codes(domains)
+    stays = np.concatenate(alive) if alive else np.zeros(0, dtype=bool)
+    codes = np.full(len(stays), -1, dtype=np.int8)
+    if stays.any():
+        codes[stays] = split_codes(
+            strata[stays], np.concatenate(clusters)[stays], np.concatenate(contents)[stays], work.config.split
+        )
+    start = 0
+    for shard in shards:
+        write_array(work.scratch, f"{shard.name}.splits.npy", codes[start : start + shard.documents])
+        start += shard.documents
 
 
-def _part_of(order: int, num_parts: int) -> int:
-    part = order * num_parts // ORDERS
-    return part if order < order_range(part, num_parts)[1] else part + 1
-
-
-def _shard(scratch: Storage, number: int) -> str:
-    return scratch.uri(f"read-{number:05d}.parquet")
+def _codes(encoded: Sequence[pa.DictionaryArray]) -> np.ndarray:
+    """A number for each document's domain, the same for equal names whatever the order of the shards."""
+    names = sorted({name for array in encoded for name in array.dictionary.to_pylist()})
+    number = {name: code for code, name in enumerate(names)}
+    columns = [
+        np.array([number[name] for name in array.dictionary.to_pylist()], dtype=np.int64)[
+            array.indices.to_numpy()
+        ]
+        for array in encoded
+    ]
+    return np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)

@@ -1,180 +1,57 @@
 """What the data stage can be asked for. Nothing here opens a file."""
 
-import math
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from heliostat.config import Config, Resources
+from heliostat.data.dedup_config import DecontaminateStep, ExactDedupStep, NearDedupStep
+from heliostat.data.mix_config import MixConfig
+from heliostat.data.source_config import CsvSource as CsvSource
+from heliostat.data.source_config import FileSource as FileSource
+from heliostat.data.source_config import JsonlSource as JsonlSource
+from heliostat.data.source_config import ParquetSource as ParquetSource
+from heliostat.data.source_config import PythonDocsSource as PythonDocsSource
+from heliostat.data.source_config import Source as Source
+from heliostat.data.source_config import TableSource as TableSource
+from heliostat.data.source_config import TextSource as TextSource
+from heliostat.data.split_config import SplitConfig
+from heliostat.data.steps.agreement import LabelAgreementStep
+from heliostat.data.steps.blocklist import BlocklistStep
+from heliostat.data.steps.c4 import C4Step
+from heliostat.data.steps.fineweb import FineWebStep
+from heliostat.data.steps.gopher import GopherQualityStep
+from heliostat.data.steps.language import LanguageStep
+from heliostat.data.steps.length import LengthStep
+from heliostat.data.steps.normalise import NormaliseStep
+from heliostat.data.steps.perplexity import NgramPerplexity, PerplexityStep
+from heliostat.data.steps.pii import PiiStep
+from heliostat.data.steps.quality import QualityStep
+from heliostat.data.steps.repetition import GopherRepetitionStep
+from heliostat.data.steps.topics import LdaTopicStep
 
-Form = Literal["auto", "alpaca", "sharegpt", "messages", "text"]
+DocumentStepConfig = (
+    NormaliseStep
+    | LengthStep
+    | LanguageStep
+    | GopherQualityStep
+    | GopherRepetitionStep
+    | C4Step
+    | FineWebStep
+    | BlocklistStep
+    | PerplexityStep
+    | QualityStep
+    | LdaTopicStep
+    | LabelAgreementStep
+    | PiiStep
+    | DecontaminateStep
+)
+"""Steps over one document at a time."""
 
-# The columns a form reads, under the names it reads them by unless `columns` says otherwise.
-REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "alpaca": ("instruction", "output"),
-    "text": ("text",),
-}
-OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {"alpaca": ("input", "system")}
+DecisionConfig = ExactDedupStep | NearDedupStep
+"""Steps that look at all documents."""
 
-
-class FileSource(Config):
-    """Files of one format: a file, a folder or a glob, local or a URI that pyarrow.fs knows."""
-
-    path: str = Field(min_length=1)
-    domain: str | None = Field(default=None, min_length=1)
-    """What these documents are about; by default the name of the file or folder."""
-
-
-class TableSource(FileSource):
-    """Files with rows and columns."""
-
-    form: Form = "auto"
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Where a form's column has another name in the files: `{text: body}`. `domain` may be one too."""
-
-    @model_validator(mode="after")
-    def _columns_belong_to_the_form(self) -> Self:
-        known = {"domain"}
-        for form in REQUIRED_COLUMNS if self.form == "auto" else (self.form,):
-            known |= {*REQUIRED_COLUMNS[form], *OPTIONAL_COLUMNS.get(form, ())}
-        unknown = sorted(self.columns.keys() - known)
-        if unknown:
-            reads = ", ".join(sorted(known))
-            raise ValueError(f"columns: form '{self.form}' has no column '{unknown[0]}'; it reads {reads}")
-        if self.domain and "domain" in self.columns:
-            raise ValueError("give 'domain' or 'columns: {domain: ...}', not both")
-        return self
-
-
-class JsonlSource(TableSource):
-    """One JSON object a line."""
-
-    kind: Literal["jsonl"] = "jsonl"
-
-
-class ParquetSource(TableSource):
-    """Parquet tables."""
-
-    kind: Literal["parquet"] = "parquet"
-
-
-class CsvSource(TableSource):
-    """Separated values with a header line."""
-
-    kind: Literal["csv"] = "csv"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-
-
-class TextSource(FileSource):
-    """Plain text: a file is a document, or several with `separator` between them."""
-
-    kind: Literal["text"] = "text"
-    separator: str | None = Field(default=None, min_length=1)
-
-
-class PythonDocsSource(Config):
-    """Questions and answers, or plain text, from the docstrings of this Python installation.
-
-    `stdlib` covers the standard library, its built-in types and functions and the language's help topics;
-    other names are installed packages. No package is imported. An answer is cut at a paragraph so that it
-    has at most `max_characters`; a docstring whose first paragraph is longer gives no document.
-    """
-
-    kind: Literal["python_docs"] = "python_docs"
-    packages: Literal["all"] | tuple[str, ...] = ("stdlib",)
-    form: Literal["conversations", "text", "both"] = "conversations"
-    max_documents: int | None = Field(default=None, ge=1)
-    min_characters: int = Field(default=40, ge=1)
-    max_characters: int = Field(default=600, ge=1)
-    seed: int = 0
-    """Decides which documents `max_documents` leaves, and which form a name takes under `form: both`."""
-
-    @model_validator(mode="after")
-    def _leaves_something(self) -> Self:
-        if self.min_characters > self.max_characters:
-            raise ValueError(
-                f"min_characters={self.min_characters} is above max_characters={self.max_characters}; "
-                "no document could be both"
-            )
-        if not self.packages:
-            raise ValueError("packages is empty; name some, for example [stdlib], or say all")
-        return self
-
-
-Source = Annotated[
-    JsonlSource | ParquetSource | CsvSource | TextSource | PythonDocsSource, Field(discriminator="kind")
-]
-
-
-class NormaliseStep(Config):
-    """Repair white space, line ends, control and zero-width characters; compose Unicode."""
-
-    kind: Literal["normalise"] = "normalise"
-    unicode_form: Literal["NFC", "NFKC"] = "NFC"
-
-
-class LengthStep(Config):
-    """Keep documents whose length lies between the limits, both included.
-
-    Characters are those of the text or of all messages. Tokens are those the model will see: a conversation's
-    chat template and the token that ends a plain text count.
-    """
-
-    kind: Literal["length"] = "length"
-    min_characters: int | None = Field(default=None, ge=0)
-    max_characters: int | None = Field(default=None, ge=1)
-    min_tokens: int | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        limits = (self.min_characters, self.max_characters, self.min_tokens, self.max_tokens)
-        if all(limit is None for limit in limits):
-            raise ValueError("give at least one of min_characters, max_characters, min_tokens, max_tokens")
-        for unit, least, most in (("characters", *limits[:2]), ("tokens", *limits[2:])):
-            if least is not None and most is not None and least > most:
-                raise ValueError(f"min_{unit}={least} is above max_{unit}={most}; no document could be both")
-        return self
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether this needs a tokenizer."""
-        return self.min_tokens is not None or self.max_tokens is not None
-
-
-class ExactDedupStep(Config):
-    """Of documents with the same normalised text keep the first, in the order of the sources."""
-
-    kind: Literal["exact_dedup"] = "exact_dedup"
-
-
-class PiiStep(Config):
-    """Find personal data; put a mark in its place, or drop the document."""
-
-    kind: Literal["pii"] = "pii"
-    find: tuple[Literal["email", "ip"], ...] = Field(default=("email", "ip"), min_length=1)
-    action: Literal["redact", "drop"] = "redact"
-
-
-Step = Annotated[NormaliseStep | LengthStep | ExactDedupStep | PiiStep, Field(discriminator="kind")]
-
-
-class SplitConfig(Config):
-    """Shares of the documents; which document goes where depends on its uid and the seed alone."""
-
-    train: float = Field(default=0.8, gt=0, le=1)
-    validation: float = Field(default=0.1, ge=0, lt=1)
-    test: float = Field(default=0.1, ge=0, lt=1)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Self:
-        total = self.train + self.validation + self.test
-        if not math.isclose(total, 1.0, abs_tol=1e-9):
-            raise ValueError(f"train + validation + test must be 1, got {total:g}")
-        return self
+Step = Annotated[DocumentStepConfig | DecisionConfig, Field(discriminator="kind")]
 
 
 class TokenizeConfig(Config):
@@ -185,8 +62,27 @@ class TokenizeConfig(Config):
     """
 
     max_sequence_length: int = Field(default=2048, ge=8)
+    window_stride: int = Field(default=0, ge=0)
+    """Tokens of a long text that each piece repeats from the one before, to read but not to learn; 0 cuts."""
     packing: bool = True
     too_long: Literal["drop", "truncate"] = "drop"
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> Self:
+        if self.window_stride >= self.max_sequence_length:
+            raise ValueError(
+                f"window_stride={self.window_stride} leaves nothing new in a sequence of "
+                f"{self.max_sequence_length} tokens; a quarter of that is usual"
+            )
+        return self
+
+
+class PackConfig(Config):
+    """What decides the packed dataset, beside the cleaned documents and the tokenizer."""
+
+    tokenize: TokenizeConfig = TokenizeConfig()
+    mix: MixConfig | None = None
+    """How the train split's tokens are shared among groups of sources or domains; all once by default."""
 
 
 class CleanConfig(Config):
@@ -197,9 +93,15 @@ class CleanConfig(Config):
     split: SplitConfig = SplitConfig()
 
     @model_validator(mode="after")
-    def _one_dedup(self) -> Self:
-        if sum(step.kind == "exact_dedup" for step in self.steps) > 1:
-            raise ValueError("steps: exact_dedup can be there once; put it behind the steps that change text")
+    def _steps_judge_one_document_at_a_time(self) -> Self:
+        for step in self.steps:
+            if isinstance(step, PerplexityStep) and not isinstance(step.model, NgramPerplexity):
+                raise ValueError(
+                    f"perplexity: a model of kind '{step.model.kind}' cannot be used here; use kind: ngram "
+                    "with a reference text"
+                )
+            if isinstance(step, LabelAgreementStep) and step.needs_all_labels:
+                raise ValueError("label_agreement: method dawid_skene cannot be used here; use majority")
         return self
 
     @property
@@ -208,13 +110,12 @@ class CleanConfig(Config):
         return any(isinstance(step, LengthStep) and step.counts_tokens for step in self.steps)
 
 
-class DataConfig(CleanConfig):
+class DataConfig(CleanConfig, PackConfig):
     """The data stage: documents in, a tokenized dataset out."""
 
     not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"resources"})
 
     name: str = Field(default="dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    tokenize: TokenizeConfig = TokenizeConfig()
     resources: Resources = Resources()
     """Of each task; Ray runs as many as fit."""
 
@@ -222,3 +123,8 @@ class DataConfig(CleanConfig):
     def cleaning(self) -> CleanConfig:
         """The part that decides the cleaned documents; changing the rest does not clean again."""
         return CleanConfig(sources=self.sources, steps=self.steps, split=self.split)
+
+    @property
+    def packing(self) -> PackConfig:
+        """The part that decides how the cleaned documents are packed."""
+        return PackConfig(tokenize=self.tokenize, mix=self.mix)

@@ -4,83 +4,78 @@ Conversations are rendered as everywhere (`heliostat.text.chat`), with loss on t
 with the end-of-sequence token, with loss on all of it.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from heliostat.data.config import TokenizeConfig
-from heliostat.data.documents import READ_STEP, Document, Dropped, Outcome
+from heliostat.data.documents import Document, Dropped
+from heliostat.data.windows import mask_in, windows_over
+from heliostat.models.fast_tokenizer import FastEncoder
 from heliostat.text.chat import TemplateError, render_conversation
 
 STEP = "tokenize"
-TEXTS_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a document or of a piece of one, and which of them the model learns (1) or reads (0)."""
+    """Token ids (int32) of a document or of a piece of one, and which the model learns (1, else 0)."""
 
     uid: str
-    input_ids: Sequence[int]
-    loss_mask: Sequence[int]
-
-    def cut(self, start: int, end: int) -> "Encoded":
-        """Its tokens from `start` to below `end`."""
-        return Encoded(self.uid, self.input_ids[start:end], self.loss_mask[start:end])
+    input_ids: np.ndarray
+    loss_mask: np.ndarray
 
     @property
     def teaches(self) -> bool:
         """Whether a token behind the first is learned; nothing stands in front of the first."""
-        return any(self.loss_mask[1:])
+        return bool(self.loss_mask[1:].any())
 
 
-def encode_documents(documents: Sequence[Document], tokenizer: Any) -> list[Encoded | Dropped]:
-    """Each document encoded, or dropped because the chat template refuses it; in the same order."""
-    plain = [document for document in documents if not document.messages]
-    encoded: dict[str, Encoded | Dropped] = {}
-    ending = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    for start in range(0, len(plain), TEXTS_PER_BATCH):
-        batch = plain[start : start + TEXTS_PER_BATCH]
-        texts = [document.text for document in batch]
-        for document, ids in zip(batch, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
-            ids = [*ids, *ending]
-            encoded[document.uid] = Encoded(document.uid, ids, [1] * len(ids))
-    for document in documents:
-        if document.messages:
-            encoded[document.uid] = _encode_conversation(document, tokenizer)
-    return [encoded[document.uid] for document in documents]
+class Encoder:
+    """A model's tokenizer at work: plain text the fast way, conversations through the chat template."""
 
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._fast = FastEncoder.of(tokenizer)
+        ending = tokenizer.eos_token_id
+        self._ending = np.array([] if ending is None else [ending], dtype=np.int32)
 
-def _encode_conversation(document: Document, tokenizer: Any) -> Encoded | Dropped:
-    try:
-        rendered = render_conversation(document.messages, tokenizer)
-    except TemplateError as error:
-        return Dropped(document, STEP, "template_refused", str(error))
-    return Encoded(document.uid, rendered.input_ids, rendered.loss_mask)
+    def encode(self, documents: Sequence[Document]) -> list[Encoded | Dropped]:
+        """Each document encoded, or dropped because the chat template refuses it; in the same order."""
+        plain = self._fast.encode_batch([document.text for document in documents if not document.messages])
+        rest = iter(plain)
+        return [
+            self._conversation(document) if document.messages else self._plain(document, next(rest))
+            for document in documents
+        ]
 
+    def count_tokens(self, documents: Sequence[Document]) -> list[int]:
+        """The tokens each document has.
 
-def count_tokens(outcomes: Sequence[Outcome], tokenizer: Any) -> list[int]:
-    """The tokens each document has, dropped or not; 0 for a row that never became a document.
+        A conversation that the template refuses counts with the tokens of its messages.
+        """
+        return [
+            len(encoded.input_ids) if isinstance(encoded, Encoded) else self._tokens_in(document.contents)
+            for document, encoded in zip(documents, self.encode(documents), strict=True)
+        ]
 
-    A conversation that the template refuses counts with the tokens of its messages.
-    """
-    counted = [
-        outcome.document if isinstance(outcome, Dropped) else outcome
-        for outcome in outcomes
-        if not (isinstance(outcome, Dropped) and outcome.step == READ_STEP)
-    ]
-    lengths = {
-        document.uid: _tokens_in(document, encoded, tokenizer)
-        for document, encoded in zip(counted, encode_documents(counted, tokenizer), strict=True)
-    }
-    uids = [outcome.document.uid if isinstance(outcome, Dropped) else outcome.uid for outcome in outcomes]
-    return [lengths.get(uid, 0) for uid in uids]
+    def _plain(self, document: Document, ids: np.ndarray) -> Encoded:
+        ids = np.concatenate([ids, self._ending])
+        return Encoded(document.uid, ids, np.ones(len(ids), dtype=np.int8))
 
+    def _conversation(self, document: Document) -> Encoded | Dropped:
+        try:
+            rendered = render_conversation(document.messages, self.tokenizer, document.tools)
+        except TemplateError as error:
+            return Dropped(document, STEP, "template_refused", str(error))
+        ids = np.array(rendered.input_ids, dtype=np.int32)
+        return Encoded(document.uid, ids, np.array(rendered.loss_mask, dtype=np.int8))
 
-def _tokens_in(document: Document, encoded: Encoded | Dropped, tokenizer: Any) -> int:
-    if isinstance(encoded, Encoded):
-        return len(encoded.input_ids)
-    return sum(len(ids) for ids in tokenizer(document.contents, add_special_tokens=False)["input_ids"])
+    def _tokens_in(self, texts: list[str]) -> int:
+        return sum(map(len, self._fast.encode_batch(texts)))
 
 
 @dataclass(frozen=True)
@@ -89,19 +84,25 @@ class Fitted:
 
     pieces: tuple[Encoded, ...]
     truncated_tokens: int = 0
+    repeated_tokens: int = 0
     reason: str | None = None
 
 
 def fit(encoded: Encoded, is_conversation: bool, config: TokenizeConfig) -> Fitted:
-    """Cut plain text into pieces; drop or truncate a conversation that is too long."""
+    """Cut plain text into pieces or windows; drop or truncate a conversation that is too long."""
     limit, length = config.max_sequence_length, len(encoded.input_ids)
     if length <= limit:
         return Fitted((encoded,)) if encoded.teaches else Fitted((), reason="nothing_to_learn")
     if not is_conversation:
-        return Fitted(tuple(encoded.cut(start, start + limit) for start in range(0, length, limit)))
+        windows = windows_over(length, limit, config.window_stride)
+        pieces = tuple(
+            Encoded(encoded.uid, encoded.input_ids[each.start : each.end], mask_in(encoded.loss_mask, each))
+            for each in windows
+        )
+        return Fitted(pieces, repeated_tokens=sum(each.num_repeated_tokens for each in windows))
     if config.too_long == "drop":
         return Fitted((), reason="over_max_sequence_length")
-    shortened = encoded.cut(0, limit)
+    shortened = Encoded(encoded.uid, encoded.input_ids[:limit], encoded.loss_mask[:limit])
     if not shortened.teaches:
         return Fitted((), reason="answer_beyond_max_sequence_length")
     return Fitted((shortened,), truncated_tokens=length - limit)
@@ -109,8 +110,10 @@ def fit(encoded: Encoded, is_conversation: bool, config: TokenizeConfig) -> Fitt
 
 def runs_of(encoded: Encoded, tokenizer: Any, limit: int = 1500) -> list[tuple[str, bool]]:
     """At most `limit` tokens as readable text, cut where learning starts and stops: (text, is it learned)."""
-    borders = [0]
     ids, mask = encoded.input_ids[:limit], encoded.loss_mask[:limit]
-    borders += [at for at in range(1, len(ids)) if mask[at] != mask[at - 1]]
-    spans: Iterable[tuple[int, int]] = zip(borders, [*borders[1:], len(ids)], strict=True)
-    return [(str(tokenizer.decode(ids[start:end])), bool(mask[start])) for start, end in spans if end > start]
+    borders = [0, *(np.flatnonzero(np.diff(mask)) + 1).tolist(), len(ids)]
+    return [
+        (str(tokenizer.decode(ids[start:end].tolist())), bool(mask[start]))
+        for start, end in itertools.pairwise(borders)
+        if end > start
+    ]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from heliostat.data.config import CleanConfig
-from heliostat.data.documents import READ_STEP, Document
+from heliostat.data.documents import Document
 from heliostat.data.encoding import STEP
-from heliostat.data.shards import outcomes_of
-from heliostat.data.tokenizing import NUM_SAMPLES, Tokenized
+from heliostat.data.shards import documents_of
+from heliostat.data.tokenizing import Tokenized
+from heliostat.data.tokenizing_tasks import NUM_SAMPLES
 from heliostat.tokenized import SPLITS
 
 NUM_BINS = 24
@@ -29,21 +29,28 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows. Samples are runs of text with whether the model learns them."""
+    """Everything a report shows. Samples are runs of text with whether the model learns them.
+
+    `steps` are the rows of the steps' account; `repeats` pairs of texts of which the second went.
+    """
 
     title: str
     figures: tuple[tuple[str, str], ...]
     funnel: tuple[tuple[str, int], ...]
+    steps: tuple[dict[str, Any], ...]
     dropped: dict[str, int]
     histogram: Histogram
     domains: dict[str, int]
     split_columns: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     pii: dict[str, int]
+    languages: dict[str, int]
+    scores: dict[str, dict[str, float]]
+    repeats: tuple[dict[str, Any], ...]
     samples: tuple[tuple[tuple[str, bool], ...], ...]
 
 
-def cleaning_report(name: str, config: CleanConfig, facts: dict[str, Any], folder: Path) -> Report:
+def cleaning_report(name: str, facts: dict[str, Any], folder: Path) -> Report:
     """The report on the cleaned documents in `folder`."""
     lengths: Counter[int] = Counter()
     for document in _documents(folder, SPLITS):
@@ -60,18 +67,19 @@ def cleaning_report(name: str, config: CleanConfig, facts: dict[str, Any], folde
             ("documents kept", _number(kept)),
             ("kept", _share(kept, facts["documents_read"])),
         ),
-        funnel=_funnel(config, facts["documents_read"], facts["dropped_by_step"]),
+        funnel=_funnel(facts["steps"]),
+        steps=tuple(facts["steps"]),
         dropped=facts["dropped"],
         histogram=_histogram(lengths, "characters"),
         domains=facts["domains"],
         split_columns=("documents",),
         splits={split: (_number(count),) for split, count in facts["documents"].items()},
-        pii=facts["pii"],
+        **_found(facts),
         samples=tuple(samples),
     )
 
 
-def tokenized_report(name: str, config: CleanConfig, facts: dict[str, Any], done: Tokenized) -> Report:
+def tokenized_report(name: str, facts: dict[str, Any], done: Tokenized) -> Report:
     """The report on a tokenized dataset."""
     receipt = facts["receipt"]
     kept = {"documents": 0, "tokens": 0}
@@ -88,7 +96,8 @@ def tokenized_report(name: str, config: CleanConfig, facts: dict[str, Any], done
             ("tokens truncated", _number(receipt["truncated"]["tokens"])),
             ("max sequence length", _number(facts["max_sequence_length"])),
         ),
-        funnel=_funnel(config, receipt["read"]["documents"], facts["dropped_by_step"]),
+        funnel=_funnel(facts["steps"]),
+        steps=tuple(facts["steps"]),
         dropped={reason: count["documents"] for reason, count in receipt["dropped"].items()},
         histogram=_histogram(Counter(done.lengths), "tokens"),
         domains=facts["domains"],
@@ -97,23 +106,24 @@ def tokenized_report(name: str, config: CleanConfig, facts: dict[str, Any], done
             split: tuple(_number(values[column]) for column in columns)
             for split, values in facts["splits"].items()
         },
-        pii=facts["pii"],
+        **_found(facts),
         samples=tuple(
             tuple((text, learned) for text, learned in sample) for sample in done.samples[:NUM_SAMPLES]
         ),
     )
 
 
-def _funnel(config: CleanConfig, read: int, dropped: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    """Documents left behind each step. Steps of one kind share a bar, at the last of them."""
-    kinds = [step.kind for step in config.steps]
-    last = [kind for at, kind in enumerate(kinds) if kind not in kinds[at + 1 :]]
-    bars, left = [("rows in the sources", read)], read
-    for step in (READ_STEP, *last, STEP):
-        left -= dropped.get(step, 0)
-        if step != STEP or dropped.get(step):
-            bars.append((f"after {step.replace('_', ' ')}", left))
-    return tuple(bars)
+def _funnel(steps: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    """Documents left behind each step; tokenizing is shown only where it dropped some."""
+    shown = [row for row in steps if row["step"] != STEP or row["dropped"]]
+    bars = [(f"after {row['step'].replace('_', ' ')}", row["kept"]) for row in shown]
+    return (("rows in the sources", steps[0]["read"]), *bars)
+
+
+def _found(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the steps found, from an artifact's facts."""
+    repeats = [example for told in facts["decisions"].values() for example in told.get("examples", ())]
+    return {**facts["found"], "repeats": tuple(repeats)}
 
 
 def _histogram(lengths: Counter[int], unit: str) -> Histogram:
@@ -135,7 +145,7 @@ def _documents(folder: Path, splits: Iterable[str]) -> Iterable[Document]:
     for split in splits:
         for part in sorted((folder / split).glob("*.parquet")):
             for batch in pq.ParquetFile(part).iter_batches(batch_size=1024):
-                yield from (found for found in outcomes_of(batch) if isinstance(found, Document))
+                yield from documents_of(batch)
 
 
 def _runs(document: Document) -> tuple[tuple[str, bool], ...]:

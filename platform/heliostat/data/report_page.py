@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from heliostat.data.report import Histogram, Report
 
@@ -45,6 +46,7 @@ th:first-child { text-align: left; }
 thead th { color: var(--quiet); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 10px; padding: 12px; border-radius: 8px;
   border: 1px solid var(--line); font: 13px/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 0 12px; }
 mark { background: var(--learned); color: var(--learned-ink); border-radius: 3px; }
 """
 
@@ -60,11 +62,19 @@ def page(report: Report) -> str:
     """The whole file."""
     cards = [
         _card("From rows to documents", _bars(report.funnel)),
+        _card("The steps", _steps_table(report.steps), wide=True),
         _card("Dropped, by reason", _bars(_largest(report.dropped)) or "<p>Nothing was dropped.</p>"),
         _card(f"Length in {report.histogram.unit}", _draw_histogram(report.histogram)),
         _card("Domains, in documents", _bars(_largest(report.domains))),
-        _card("Splits", _table(report.split_columns, report.splits)),
+        _card("Splits", _table("split", report.split_columns, report.splits)),
         _card("Personal data found", _bars(_largest(report.pii)) or "<p>None found, or not looked for.</p>"),
+        *([_card("Languages", _bars(_largest(report.languages)))] if report.languages else []),
+        *([_card("Scores of what was kept", _scores_table(report.scores))] if report.scores else []),
+        *(
+            [_card("Near-duplicates, kept and dropped", _repeats(report.repeats), wide=True)]
+            if report.repeats
+            else []
+        ),
         _card("Documents, as the model sees them", _samples(report.samples), wide=True),
     ]
     figures = "".join(
@@ -125,14 +135,43 @@ def _draw_histogram(histogram: Histogram) -> str:
     )
 
 
-def _table(columns: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> str:
+def _steps_table(steps: tuple[dict[str, Any], ...]) -> str:
+    rows: dict[str, tuple[str, ...]] = {
+        str(row["step"]): (
+            f"{row['read']:,}",
+            f"{row['kept']:,}",
+            f"{row['read'] - row['kept']:,}",
+            ", ".join(f"{reason} {count:,}" for reason, count in row["dropped"].items()) or "-",
+        )
+        for row in steps
+    }
+    return _table("step", ("in", "out", "dropped", "reasons"), rows)
+
+
+def _scores_table(scores: dict[str, dict[str, float]]) -> str:
+    columns = tuple(next(iter(scores.values())))
+    rows = {name: tuple(f"{values[column]:.3g}" for column in columns) for name, values in scores.items()}
+    return _table("score", columns, rows)
+
+
+def _repeats(repeats: tuple[dict[str, Any], ...]) -> str:
+    blocks = "".join(
+        f"<p>{escape(each['uid'])} repeats {escape(each['kept_uid'])}, "
+        f"similarity {each['similarity']:.2f}</p>"
+        f'<div class="pair"><pre>{escape(each["kept_text"])}</pre><pre>{escape(each["text"])}</pre></div>'
+        for each in repeats
+    )
+    return f"<p>On the left what stays, on the right what went.</p>{blocks}"
+
+
+def _table(first: str, columns: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
         f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
         for name, values in rows.items()
     )
     return (
-        f'<div class="scroll"><table><thead><tr><th>split</th>{head}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th>{escape(first)}</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

@@ -5,6 +5,9 @@ from functools import partial
 import heliostat
 from heliostat.data.artifacts import fill_dataset, fill_tokenized
 from heliostat.data.config import DataConfig
+from heliostat.data.near_decision import NearWork, nominate_here
+from heliostat.data.near_dedup import Candidates
+from heliostat.data.references import fingerprint_references
 from heliostat.data.sources import fingerprint_sources
 from heliostat.data.tasks import Runner
 from heliostat.models.loading import tokenizer_fingerprint
@@ -15,8 +18,12 @@ from heliostat.storage import Publication, Storage, artifact_folder
 from heliostat.workspace import Workspace
 
 
-def prepare_data(config: DataConfig, model: Artifact, workspace: Workspace, force: bool = False) -> Artifact:
+def prepare_data(
+    config: DataConfig, model: Artifact | None, workspace: Workspace, force: bool = False
+) -> Artifact:
     """The tokenized dataset of a config for a model, found or made. Its first parent: the cleaned documents.
+
+    Without a model it is the cleaned documents themselves.
 
     Raises:
         ConfigError: a source is not there.
@@ -24,22 +31,24 @@ def prepare_data(config: DataConfig, model: Artifact, workspace: Workspace, forc
         ClusterError: the cluster can never give one task what `resources` asks.
     """
     dataset = _cleaned(config, model, workspace, force)
-    request = Request("tokenize", "tokenized", config.name, config.tokenize, (dataset, model))
+    if model is None:
+        return dataset
+    request = Request("tokenize", "tokenized", config.name, config.packing, (dataset, model))
     work = partial(_tokenize, config, dataset, model)
     return find_or_make(workspace, request, work, force)
 
 
-def _cleaned(config: DataConfig, model: Artifact, workspace: Workspace, force: bool) -> Artifact:
-    sources = fingerprint_sources(config)
-    if config.cleaning.needs_tokenizer:
+def _cleaned(config: DataConfig, model: Artifact | None, workspace: Workspace, force: bool) -> Artifact:
+    sources = fingerprint_sources(config) + fingerprint_references(config.cleaning)
+    if model and config.cleaning.needs_tokenizer:
         sources += tokenizer_fingerprint(artifact_folder(model))
     request = Request("clean", "dataset", config.name, config.cleaning, sources=sources)
     return find_or_make(workspace, request, partial(_clean, config, model), force)
 
 
-def _clean(config: DataConfig, model: Artifact, publication: Publication, run: StageRun) -> None:
+def _clean(config: DataConfig, model: Artifact | None, publication: Publication, run: StageRun) -> None:
     scratch = _scratch(run)
-    facts = fill_dataset(config, model, publication.folder, scratch, _runner(config))
+    facts = fill_dataset(config, model, publication.folder, scratch, _runner(config, run), _nominate)
     publication.facts |= facts
     run.log({"documents_read": facts["documents_read"], "documents_kept": sum(facts["documents"].values())})
     scratch.delete("")
@@ -49,7 +58,7 @@ def _tokenize(
     config: DataConfig, dataset: Artifact, model: Artifact, publication: Publication, run: StageRun
 ) -> None:
     scratch = _scratch(run)
-    facts = fill_tokenized(config, (dataset, model), publication.folder, scratch, _runner(config))
+    facts = fill_tokenized(config, (dataset, model), publication.folder, scratch, _runner(config, run))
     publication.facts |= facts
     kept = sum(split["tokens"] for split in facts["splits"].values())
     run.log({"tokens_read": facts["receipt"]["read"]["tokens"], "tokens_kept": kept})
@@ -61,8 +70,15 @@ def _scratch(run: StageRun) -> Storage:
     return Storage.at(run.workspace.storage.uri(f"{run.path}/shards-{heliostat.__version__}"))
 
 
-def _runner(config: DataConfig) -> Runner:
+def _nominate(near: NearWork) -> Candidates:
+    """Where the work lies on several nodes, let them find the pairs together."""
+    from heliostat.data.edge import nominate_by_shuffle, num_nodes
+
+    return nominate_by_shuffle(near) if num_nodes() > 1 else nominate_here(near)
+
+
+def _runner(config: DataConfig, run: StageRun) -> Runner:
     from heliostat.data.edge import ray_runner
 
     require_resources(config.resources, 1, "data preparation")
-    return ray_runner(config.resources)
+    return ray_runner(config.resources, run.log)

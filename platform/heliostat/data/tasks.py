@@ -6,13 +6,18 @@ next run after a kill, returns them and does nothing. Knows nothing of Ray.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from heliostat.data.config import CleanConfig
+import numpy as np
+
+from heliostat.data.config import CleanConfig, DocumentStepConfig
 from heliostat.data.documents import Document
-from heliostat.data.encoding import count_tokens
+from heliostat.data.encoding import Encoder
+from heliostat.data.step_row import Fitted, StepContext
 from heliostat.records import Artifact
 from heliostat.storage import Storage, artifact_folder
 
@@ -56,22 +61,41 @@ def collect(scratch: Storage, names: Sequence[str], folder: Path) -> None:
         target.write_bytes(scratch.read_bytes(name))
 
 
-def tokenizer_of(model: Artifact) -> Any:
-    """The tokenizer of a model artifact, loaded once in a process."""
-    return _load_tokenizer(artifact_folder(model))
+def encoder_of(model: Artifact) -> Encoder:
+    """The tokenizer of a model artifact at work, loaded once in a process."""
+    return _load_encoder(artifact_folder(model))
 
 
 @lru_cache(maxsize=2)
-def _load_tokenizer(folder: Path) -> Any:
+def _load_encoder(folder: Path) -> Encoder:
     from heliostat.models.loading import load_tokenizer
 
-    return load_tokenizer(folder)
+    return Encoder(load_tokenizer(folder))
 
 
-def counter_of(config: CleanConfig, model: Artifact) -> Callable[[Document], int]:
-    """How the cleaning steps count tokens; the tokenizer is loaded only when one of them does."""
+@dataclass(frozen=True)
+class Work:
+    """What all cleaning tasks of one run of the stage share."""
+
+    config: CleanConfig
+    model: Artifact | None
+    scratch: Storage
+
+
+def context_of(work: Work) -> StepContext:
+    """What the steps of a task need; tokenizer and fitted arrays are loaded when a step asks for them."""
 
     def count(document: Document) -> int:
-        return count_tokens([document], tokenizer_of(model))[0]
+        assert work.model is not None, "a recipe that counts tokens has a model"
+        return encoder_of(work.model).count_tokens([document])[0]
 
-    return count
+    def fitted(config: DocumentStepConfig) -> Fitted:
+        with np.load(BytesIO(work.scratch.read_bytes(fitted_name(config))), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return StepContext(count, fitted)
+
+
+def fitted_name(config: DocumentStepConfig) -> str:
+    """The file with what a step learned from its reference text."""
+    return f"fitted-{config.kind}-{config.fingerprint()[:12]}.npz"

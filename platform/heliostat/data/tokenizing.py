@@ -1,129 +1,26 @@
-"""The tokenized dataset: encode, fit, pack. Tasks over the parts of the cleaned documents."""
+"""The tokenized dataset: encode, fit, mix, pack. Tasks over the parts of the cleaned documents."""
 
-import tempfile
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from heliostat.data.cleaning import DROPPED_FOLDER
-from heliostat.data.config import TokenizeConfig
-from heliostat.data.documents import Document, Dropped
-from heliostat.data.encoding import STEP, Encoded, count_tokens, encode_documents, fit, runs_of
-from heliostat.data.packing import pack
-from heliostat.data.shards import outcomes_of, parquet_bytes
-from heliostat.data.tasks import Runner, Statistics, tokenizer_of
-from heliostat.records import Artifact
-from heliostat.storage import Storage, artifact_folder, explain_os_errors
-from heliostat.tokenized import SPLITS, write_part
+from heliostat.data.cleaning_tasks import DROPPED_FOLDER
+from heliostat.data.config import PackConfig
+from heliostat.data.encoding import STEP
+from heliostat.data.keys import read_array, write_array
+from heliostat.data.mix_config import MixConfig
+from heliostat.data.mixing import group_codes, mix
+from heliostat.data.tasks import Runner, Statistics
+from heliostat.data.tokenizing_tasks import CountDroppedTask, PackTask, TokenizeTask, TokenizeWork, part_of
+from heliostat.records import Artifact, Count
+from heliostat.storage import Storage
+from heliostat.tokenized import SPLITS
 
-NUM_SAMPLES = 3
-# The dropped documents themselves are in the dataset this was made from, under the same uid.
-TOKENIZED_DROPPED_SCHEMA = pa.schema(
-    [
-        ("uid", pa.string()),
-        ("source", pa.string()),
-        ("row", pa.int64()),
-        ("domain", pa.string()),
-        ("step", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("tokens", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class TokenizeTask:
-    """Tokenize and pack one part of one split."""
-
-    split: str
-    part: str
-    config: TokenizeConfig
-    dataset: Artifact
-    model: Artifact
-    scratch: Storage
-
-    @property
-    def name(self) -> str:
-        """The part's name."""
-        return f"tokenize-{self.split}-{Path(self.part).stem}"
-
-    def make(self) -> Statistics:
-        """Write the packed part and what was dropped here; returns its index entry and the counts."""
-        tokenizer = tokenizer_of(self.model)
-        documents = _read_documents(self.dataset, self.part)
-        pieces: list[Encoded] = []
-        dropped: list[dict[str, Any]] = []
-        samples: list[list[tuple[str, bool]]] = []
-        lengths, domains, truncated = Counter[int](), Counter[str](), []
-        for document, encoded in zip(documents, encode_documents(documents, tokenizer), strict=True):
-            if isinstance(encoded, Dropped):
-                dropped.append(_dropped_row(encoded, count_tokens([document], tokenizer)[0]))
-                continue
-            fitted = fit(encoded, bool(document.messages), self.config)
-            if fitted.reason:
-                refused = Dropped(document, STEP, fitted.reason)
-                dropped.append(_dropped_row(refused, len(encoded.input_ids)))
-                continue
-            if len(samples) < NUM_SAMPLES:
-                samples.append(runs_of(encoded, tokenizer))
-            pieces += fitted.pieces
-            lengths[len(encoded.input_ids)] += 1
-            domains[document.domain] += len(encoded.input_ids) - fitted.truncated_tokens
-            if fitted.truncated_tokens:
-                truncated.append(fitted.truncated_tokens)
-        return {
-            "split": self.split,
-            "entry": self._write(pieces),
-            "dropped": _write_dropped(self.scratch, f"{self.split}-{Path(self.part).name}", dropped),
-            # What came in, counted before anything was cut or left out: one side of the receipt.
-            "tokens_read": sum(length * times for length, times in lengths.items())
-            + sum(row["tokens"] for row in dropped),
-            "truncated": [len(truncated), sum(truncated)],
-            "lengths": sorted(lengths.items()),
-            "domain_tokens": dict(domains),
-            "samples": samples,
-        }
-
-    def _write(self, pieces: list[Encoded]) -> dict[str, Any] | None:
-        """The packed part's index entry; None, and no file, when nothing was left to pack."""
-        if not pieces:
-            return None
-        packed = pack(pieces, self.config.max_sequence_length, self.config.packing)
-        with explain_os_errors(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / self.part
-            entry = write_part(file, packed)
-            self.scratch.write_bytes(self.part, file.read_bytes())
-        return entry
-
-
-@dataclass(frozen=True)
-class CountDroppedTask:
-    """Count the tokens of documents that cleaning dropped, as they were when it did."""
-
-    part: str
-    dataset: Artifact
-    model: Artifact
-    scratch: Storage
-
-    @property
-    def name(self) -> str:
-        """The part's name."""
-        return f"count-{Path(self.part).stem}"
-
-    def make(self) -> Statistics:
-        """Write the list of dropped documents with their tokens; returns the sum."""
-        tokenizer = tokenizer_of(self.model)
-        table = pq.read_table(artifact_folder(self.dataset) / self.part, partitioning=None)
-        outcomes = [outcome for outcome in outcomes_of(table) if isinstance(outcome, Dropped)]
-        counts = count_tokens(outcomes, tokenizer)
-        rows = [_dropped_row(dropped, tokens) for dropped, tokens in zip(outcomes, counts, strict=True)]
-        name = _write_dropped(self.scratch, f"cleaning-{Path(self.part).name}", rows)
-        return {"dropped": name, "tokens_read": sum(counts)}
+MIXED_SPLIT = "train"
+"""Copies in the other splits would count some documents twice when a model is scored."""
 
 
 @dataclass(frozen=True)
@@ -134,72 +31,97 @@ class Tokenized:
     splits: dict[str, list[dict[str, Any]]]
     """The index entries of each split's parts."""
     tokens_read: int
-    truncated: tuple[int, int]
+    truncated: Count
     """Documents that were truncated, and the tokens cut off them."""
+    repeated: Count
+    """Documents whose tokens lie in the parts more than once, and how many more."""
     lengths: dict[int, int]
     """How many documents have so many tokens, before truncation."""
     domain_tokens: dict[str, int]
     samples: list[list[tuple[str, bool]]]
+    dropped: dict[str, int]
+    """Documents that tokenizing dropped, by reason."""
+    mixture: list[dict[str, Any]]
+    """What each group of the mixture was to have and has."""
 
 
 def tokenize(
-    config: TokenizeConfig, dataset: Artifact, model: Artifact, scratch: Storage, run_all: Runner
+    config: PackConfig, dataset: Artifact, model: Artifact, scratch: Storage, run_all: Runner
 ) -> Tokenized:
-    """Tokenize and pack a dataset artifact below `scratch`."""
+    """Tokenize, mix and pack a dataset artifact below `scratch`.
+
+    Raises:
+        DataError: the mixture asked for cannot be reached.
+    """
+    work = TokenizeWork(config.tokenize, dataset, model, scratch)
     parts = sorted(entry.path for entry in dataset.files if entry.path.endswith(".parquet"))
-    packing = [
-        TokenizeTask(split, part, config, dataset, model, scratch)
+    encoding = [
+        TokenizeTask(split, part, config.mix is not None and split == MIXED_SPLIT, work)
         for split in SPLITS
         for part in parts
         if part.startswith(f"{split}/")
     ]
-    dropped = [
-        CountDroppedTask(part, dataset, model, scratch)
-        for part in parts
-        if part.startswith(f"{DROPPED_FOLDER}/")
-    ]
-    statistics = sorted(
-        run_all([*packing, *dropped], "Tokenizing and packing"), key=lambda each: each["name"]
-    )
-    packed = [each for each in statistics if "split" in each]
+    counting = [CountDroppedTask(part, work) for part in parts if part.startswith(f"{DROPPED_FOLDER}/")]
+    statistics = _run([*encoding, *counting], "Tokenizing and packing", run_all)
+    mixture: list[dict[str, Any]] = []
+    if config.mix is not None:
+        mixed = [task for task in encoding if task.mixed]
+        mixture = _mix(config.mix, mixed, work)
+        packing = [PackTask(task.split, task.part, task.name, work) for task in mixed]
+        statistics += _run(packing, "Packing the mixture", run_all)
+    return _sum_up(statistics, mixture)
+
+
+def _run(tasks: Sequence[Any], title: str, run_all: Runner) -> list[Statistics]:
+    return sorted(run_all(tasks, title), key=lambda each: str(each["name"]))
+
+
+def _mix(config: MixConfig, tasks: Sequence[TokenizeTask], work: TokenizeWork) -> list[dict[str, Any]]:
+    """Decide how often each document is used, and leave that beside the encoded parts."""
+    names: list[str] = []
+    known = []
+    for task in tasks:
+        names += part_of(work.dataset, task.part)[config.by].to_pylist()
+        known.append(read_array(work.scratch, f"{task.name}.known.npy"))
+    documents = np.concatenate(known)
+    different, which = np.unique(np.array(names, dtype=object), return_inverse=True)
+    groups = group_codes(different.tolist(), config)[which]
+    uses, proof = mix(groups, documents["tokens"], documents["key"], config)
+    start = 0
+    for task, of_part in zip(tasks, known, strict=True):
+        write_array(work.scratch, f"{task.name}.uses.npy", uses[start : start + len(of_part)])
+        start += len(of_part)
+    return [asdict(group) for group in proof]
+
+
+def _sum_up(statistics: list[Statistics], mixture: list[dict[str, Any]]) -> Tokenized:
+    made = [each for each in statistics if "split" in each]
     entries = {
-        split: [each["entry"] for each in packed if each["split"] == split and each["entry"]]
+        split: [each["entry"] for each in made if each["split"] == split and each["entry"]]
         for split in SPLITS
     }
     lengths: Counter[int] = Counter()
-    for each in packed:
+    domains: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for each in made:
         lengths.update(dict(each["lengths"]))
+        domains.update(each["domain_tokens"])
+        dropped.update(each["dropped"].get(STEP, {}))
     names = [entry["file"] for split in entries.values() for entry in split]
     return Tokenized(
-        files=tuple(names + [each["dropped"] for each in statistics if each["dropped"]]),
+        files=tuple(names + [each["dropped_file"] for each in statistics if each["dropped_file"]]),
         splits=entries,
-        tokens_read=sum(each["tokens_read"] for each in statistics),
-        truncated=(
-            sum(each["truncated"][0] for each in packed),
-            sum(each["truncated"][1] for each in packed),
-        ),
+        tokens_read=sum(each.get("tokens_read", 0) for each in statistics),
+        truncated=_count(made, "truncated"),
+        repeated=_count(made, "repeated"),
         lengths=dict(sorted(lengths.items())),
-        domain_tokens=dict(
-            sorted(sum((Counter[str](each["domain_tokens"]) for each in packed), Counter[str]()).items())
-        ),
-        samples=[sample for each in packed if each["split"] == "train" for sample in each["samples"]],
+        domain_tokens=dict(sorted(domains.items())),
+        samples=[sample for each in made if each["split"] == "train" for sample in each["samples"]],
+        dropped=dict(sorted(dropped.items())),
+        mixture=mixture,
     )
 
 
-def _read_documents(dataset: Artifact, part: str) -> list[Document]:
-    table = pq.read_table(artifact_folder(dataset) / part, partitioning=None)
-    return [outcome for outcome in outcomes_of(table) if isinstance(outcome, Document)]
-
-
-def _dropped_row(dropped: Dropped, tokens: int) -> dict[str, Any]:
-    values = dropped.row_values() | {"tokens": tokens}
-    return {name: values[name] for name in TOKENIZED_DROPPED_SCHEMA.names}
-
-
-def _write_dropped(scratch: Storage, name: str, rows: list[dict[str, Any]]) -> str | None:
-    """The file's name below the scratch folder; None when there is nothing to write."""
-    if not rows:
-        return None
-    path = f"{DROPPED_FOLDER}/{name}"
-    scratch.write_bytes(path, parquet_bytes(rows, TOKENIZED_DROPPED_SCHEMA))
-    return path
+def _count(statistics: list[Statistics], name: str) -> Count:
+    documents, tokens = (sum(each[name][at] for each in statistics) for at in (0, 1))
+    return Count(documents=documents, tokens=tokens)

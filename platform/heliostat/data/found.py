@@ -1,0 +1,42 @@
+"""What the steps learned about the documents that were kept, summed up: personal data, languages, scores."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliostat.data.accounting import tables_of
+from heliostat.tokenized import SPLITS
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def found_in(folder: Path) -> dict[str, Any]:
+    """Counts and quantiles over the `metadata` of the published documents, by the step that found them."""
+    pii, languages = Counter[str](), Counter[str]()
+    scores: dict[str, list[float]] = {}
+    for split in SPLITS:
+        for table in tables_of(folder, split, ["metadata"]):
+            for text in table["metadata"].drop_null().to_pylist():
+                for name, value in json.loads(text).items():
+                    if name == "pii":
+                        pii.update(span[0] for span in value)
+                    elif name == "language":
+                        languages[value["language"]] += 1
+                    elif isinstance(value, dict) and isinstance(value.get("score"), float):
+                        scores.setdefault(name, []).append(value["score"])
+    return {
+        "pii": dict(sorted(pii.items())),
+        "languages": dict(languages.most_common()),
+        "scores": {name: _quantiles(values) for name, values in sorted(scores.items())},
+    }
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    points = np.quantile(values, QUANTILES)
+    return {
+        f"p{quantile * 100:g}": round(float(value), 4)
+        for quantile, value in zip(QUANTILES, points, strict=True)
+    }
