@@ -47,6 +47,11 @@ class RecipeFile:
         self.origins |= layer.origins
 
     def apply(self, override: str) -> None:
+        """Take over one `key=value`; the value is YAML.
+
+        Raises:
+            ConfigError: it is no `key=value`, or the value is no YAML.
+        """
         key, sign, text = override.partition("=")
         location = tuple(key.strip().split("."))
         if not sign or not all(location):
