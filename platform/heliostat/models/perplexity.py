@@ -92,16 +92,21 @@ def running_score(folder: Path, dataset: TokenizedDataset, limits: Limits) -> It
         yield score
 
 
-def rows_within(dataset: TokenizedDataset, max_tokens: int | None) -> range:
-    """The first sequences of a split that hold at most `max_tokens` tokens together, and at least one."""
+def rows_within(dataset: TokenizedDataset, max_tokens: int | None) -> list[int]:
+    """Sequences of a split that hold at most `max_tokens` tokens together, and at least one; rising.
+
+    They are drawn at random, always the same: the first ones would all come from the first sources.
+    """
     if max_tokens is None:
-        return range(len(dataset))
+        return list(range(len(dataset)))
+    rows: list[int] = []
     tokens = 0
-    for row in range(len(dataset)):
+    for row in np.random.default_rng(0).permutation(len(dataset)).tolist():
         tokens += len(dataset[row].input_ids)
-        if tokens > max_tokens:
-            return range(max(row, 1))
-    return range(len(dataset))
+        if rows and tokens > max_tokens:
+            break
+        rows.append(row)
+    return sorted(rows)
 
 
 def tokens_within(dataset: TokenizedDataset, max_tokens: int | None) -> int:
