@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RECIPE ?= jobs/recipes/quickstart.yaml
 
-.PHONY: setup demo test test-slow check format clean
+.PHONY: setup demo test test-slow bench-data check format clean
 
 setup: $(READY)
 
@@ -24,6 +24,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The data stage against datatrove and data-juicer, each in an environment of its own; takes hours at full scale.
+# make bench-data ARGS="--scale 0.05 --repeats 1 --only dedup" is a short one.
+bench-data: $(READY)
+	$(BIN)/python -m tests.bench.data_benchmark $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

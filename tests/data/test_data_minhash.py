@@ -239,7 +239,7 @@ def test_prefilter_leaves_out_pairs_whose_signatures_differ_clearly(monkeypatch)
     assert asked == [[0, 1, 2, 3], [0, 1, 2], [0, 2, 3]]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_million_documents_in_giant_buckets_take_linear_time():
     keys = np.random.default_rng(0).integers(1, 4, (1_000_000, 2), dtype=np.uint64)
     started = time.process_time()
@@ -249,7 +249,7 @@ def test_a_million_documents_in_giant_buckets_take_linear_time():
     assert time.process_time() - started < 60  # 2 s alone on the machine
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["ab " * 17_000_000, "x" * 50_000_000, " ".join(WORDS) * 170_000], ids=len)
 def test_a_document_of_50_mb_that_repeats_itself_takes_linear_time(text):
     started = time.process_time()

@@ -183,7 +183,7 @@ def test_too_few_words_have_no_shingle(size):
     assert len(found.hashes) == 0
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -296,7 +296,7 @@ def test_is_at_least_twice_as_fast_as_the_tokenizer(gpt2):
     assert seconds[0] < seconds[1] / 2
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["word ", "中文没有空格", "a", "\t'", "x\n" + " " * 300])
 def test_fifty_megabytes_in_one_text_take_the_short_cut(gpt2, unit):
     encoder, _ = gpt2

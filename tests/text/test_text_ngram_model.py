@@ -279,7 +279,7 @@ def test_a_long_text_costs_what_its_pieces_cost(english):
     assert model.measure(piece * 3).nats == pytest.approx(3 * model.measure(piece).nats)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["x", "文"])
 def test_fifty_megabytes_take_seconds(english, unit):
     text = unit * (50_000_000 // len(unit.encode()))

@@ -217,7 +217,7 @@ def test_hostile_text_takes_linear_time(unit):
     assert time.process_time() - started < 5
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["The quick  brown fox.\n    It jumps. ", "价格3.14元，\u3000很便宜。\r\n"])
 def test_a_document_of_50_megabytes_is_normalised_in_seconds(unit):
     text = unit * (50_000_000 // len(unit.encode()))

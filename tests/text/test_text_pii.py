@@ -349,7 +349,7 @@ def test_numbers_that_need_the_numbering_plans_take_linear_time():
     assert seconds[1] < 8 * seconds[0]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["The quick brown fox of 2021 paid 3.50 to x, at 10:20. ", "1", "价格3.14元，"]
 )

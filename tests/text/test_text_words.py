@@ -141,7 +141,7 @@ def test_lines_are_those_that_say_something():
     assert lines(" a \r\n\n\u3000\n你好\n") == ["a", "你好"]
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

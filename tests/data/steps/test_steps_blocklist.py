@@ -180,7 +180,7 @@ def test_matches_are_those_of_the_plain_definition_in_blocks_of_any_size(content
         assert list(search.matches(content)) == whole
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["concatenate a cat " * 2_700_000, "a" * 50_000_000, "今天天气很好。" * 2_400_000]
 )

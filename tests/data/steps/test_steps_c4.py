@@ -161,7 +161,7 @@ def test_no_line_of_a_conversation_is_cut():
     assert make_c4(C4Step())(Document("u", "file", 1, "d", messages=code)) == Refusal("curly_bracket")
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

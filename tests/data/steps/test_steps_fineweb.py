@@ -91,7 +91,7 @@ def test_rubbish_is_dropped(content):
     assert isinstance(judge(content), Refusal)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", [f"{ENGLISH}\n", CHINESE, "x", "\n", "é\n"], ids=["English", "Chinese", "x", "n", "é"]
 )

@@ -170,7 +170,7 @@ def test_a_conversation_is_judged_as_a_whole():
     assert judge(document) is document
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", [ENGLISH, CHINESE, "\n- x", "#"], ids=["English", "Chinese", "lines", "hashes"]
 )

@@ -130,7 +130,7 @@ def test_impossible_options_are_refused(values, problem):
     assert problem in str(caught.value)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [ENGLISH, CHINESE, "x", " ", "\x00"])
 def test_fifty_megabytes_take_no_longer_than_a_page(piece):
     identify(ENGLISH, 500)

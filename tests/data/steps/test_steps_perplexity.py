@@ -167,7 +167,7 @@ def test_strange_text_is_unlikely_but_no_error(english, text):
     assert 150 < result.score < math.inf
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_a_document_of_fifty_megabytes_takes_seconds(english):
     text = (topics["assert"] + topics["class"]) * 13_000
     assert len(text) > 50_000_000

@@ -202,7 +202,7 @@ def different_words(count: int) -> str:
     return " ".join(f"w{number:x}" for number in range(count))
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
