@@ -105,7 +105,7 @@ def clean(
     for segment in further:
         if segment.steps:
             applies = [ApplyTask(shard, *decision.files_of(shard), segment, work) for shard in shards]
-            shards = _run(applies, "Cleaning on", account, run_all)
+            shards = _run(applies, "Cleaning further", account, run_all)
             decision = NOTHING_DECIDED
         if segment.decisions:
             decision = decide(work, segment, shards, run_all, nominate)

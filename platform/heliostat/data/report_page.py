@@ -62,8 +62,8 @@ def page(report: Report) -> str:
     """The whole file."""
     cards = [
         _card("From rows to documents", _bars(report.funnel)),
-        _card("The steps", _steps_table(report.steps), wide=True),
         _card("Dropped, by reason", _bars(_largest(report.dropped)) or "<p>Nothing was dropped.</p>"),
+        _card("The steps", _steps_table(report.steps), wide=True),
         _card(f"Length in {report.histogram.unit}", _draw_histogram(report.histogram)),
         _card("Domains, in documents", _bars(_largest(report.domains))),
         _card("Splits", _table("split", report.split_columns, report.splits)),
