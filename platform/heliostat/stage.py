@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -142,8 +143,12 @@ def _on_record(workspace: Workspace, request: Request) -> Iterator[StageRun]:
         run.record = run.record.model_copy(
             update={"status": "failed", "finished_at": now(), "error": reason[:2000]}
         )
-        run.save()
-        run.tracker.finish(run.tracking_run_id, failed=True)
+        # A disk that is full takes no record either. What ended the work must not be hidden by that.
+        for note in (run.save, partial(run.tracker.finish, run.tracking_run_id, failed=True)):
+            try:
+                note()
+            except HeliostatError as refused:
+                logger.warning("the end of %s could not be recorded: %s", run.record.id, refused)
         raise
     run.record = run.record.model_copy(update={"status": "finished", "finished_at": now()})
     run.save()

@@ -9,6 +9,8 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +42,17 @@ class Tracker:
         return cls(tracking_uri(workspace))
 
     def start(self, run: Run) -> str:
-        """Open a run under its own name, or again after an interruption; returns MLflow's run id."""
-        if run.tracking_run_id:
-            self._client.update_run(run.tracking_run_id, status="RUNNING")
-            return run.tracking_run_id
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
-        tags = {"heliostat.stage": run.stage, "heliostat.run": run.id, "mlflow.user": run.provenance.user}
-        created = self._client.create_run(experiment_id, run_name=run.id, tags=tags)
-        run_id = str(created.info.run_id)
-        for key, value in _flatten(run.config).items():
-            self._client.log_param(run_id, key, value)
+        """Open a run under its own name, or again after an interruption; returns MLflow's run id.
+
+        Raises:
+            TrackingError: as all methods do, when the store refuses.
+        """
+        with self._in_one_line() as client:
+            run_id = run.tracking_run_id
+            if run_id:
+                client.update_run(run_id, status="RUNNING")
+            else:
+                run_id = _create_run(client, run)
         return run_id
 
     def log(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
@@ -58,16 +60,28 @@ class Tracker:
         from mlflow.entities import Metric
 
         stamp = int(time.time() * 1000)
-        self._client.log_batch(run_id, [Metric(name, value, stamp, step) for name, value in metrics.items()])
+        with self._in_one_line() as client:
+            client.log_batch(run_id, [Metric(name, value, stamp, step) for name, value in metrics.items()])
 
     def finish(self, run_id: str, failed: bool) -> None:
         """Close a run."""
-        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        with self._in_one_line() as client:
+            client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """A metric's (step, value) pairs in order of steps; a step logged twice keeps its last value."""
-        values = {point.step: point.value for point in self._client.get_metric_history(run_id, metric)}
-        return sorted(values.items())
+        with self._in_one_line() as client:
+            points = client.get_metric_history(run_id, metric)
+        return sorted({point.step: point.value for point in points}.items())
+
+    @contextmanager
+    def _in_one_line(self) -> Iterator[Any]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield self._client
+        except MlflowException as error:
+            raise TrackingError(_refusal(self.uri, error)) from None
 
 
 class MetricWriter:
@@ -170,6 +184,9 @@ def _client(uri: str) -> Any:
 
         for name in ("mlflow", "alembic"):  # or they narrate each table of a new store
             logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(
+            logging.CRITICAL
+        )  # prints tracebacks, then raises
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -178,10 +195,28 @@ def _client(uri: str) -> Any:
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
-            shown = re.sub(r"//([^/:@]*):[^/@]*@", r"//\1:***@", uri)
-            reason = str(error).splitlines()[0]
-            raise TrackingError(f"the tracking store at {shown} cannot be used: {reason}") from None
+            raise TrackingError(_refusal(uri, error)) from None
     return client
+
+
+def _create_run(client: Any, run: Run) -> str:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    tags = {"heliostat.stage": run.stage, "heliostat.run": run.id, "mlflow.user": run.provenance.user}
+    run_id = str(client.create_run(experiment_id, run_name=run.id, tags=tags).info.run_id)
+    for key, value in _flatten(run.config).items():
+        client.log_param(run_id, key, value)
+    return run_id
+
+
+def _refusal(uri: str, error: Exception) -> str:
+    """What a store says, in one line; SQLAlchemy puts the database's own words behind some of its own."""
+    shown = re.sub(r"//([^/:@]*):[^/@]*@", r"//\1:***@", uri)
+    lines = str(error).splitlines() or [type(error).__name__]
+    reason = next((line for line in lines if re.match(r"\(\w+\.\w*Error\)", line)), lines[0])
+    if "disk is full" in reason:
+        reason = "the disk is full; free some space or choose another --workspace"
+    return f"the tracking store at {shown} cannot be used: {reason}"
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:

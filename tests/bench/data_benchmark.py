@@ -38,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = [] if options.peers == ["none"] else [PEERS[name] for name in options.peers]
     session = Session(options.scale, options.repeats, peers, say)
     jobs: list[Job] = [job for part in options.only for job in PARTS[part](session)]
-    session.work_off(jobs)
-    verdicts = judge(bar_figures(session.runs), options.scale)
-    print_tables(session.runs, verdicts, session.corpus.summary, console)
     output = Path(options.output) if options.output else cache_folder() / "data-benchmark.json"
-    output.write_text(json.dumps(_report(session, peers, verdicts), indent=1, default=_as_json))
+    verdicts: list[Verdict] = []
+    for _ in session.work_off(jobs):
+        verdicts = judge(bar_figures(session.runs), options.scale)
+        output.write_text(json.dumps(_report(session, peers, verdicts), indent=1, default=_as_json))
+    print_tables(session.runs, verdicts, session.corpus.summary, console)
     say(f"written to {output}")
     missed = [verdict.name for verdict in verdicts if verdict.counts and not verdict.cleared]
     if missed:

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -119,9 +119,9 @@ class Session:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
 
-    def work_off(self, jobs: Sequence[Job]) -> None:
-        """Do the jobs in their order, with a line for each that says how long is left. One that fails is kept
-        as a run with a `failure`, and the next begins: hours of measuring are not lost with it."""
+    def work_off(self, jobs: Sequence[Job]) -> Iterator[Run]:
+        """Do the jobs in their order, with a line for each that says how long is left; yields the run each
+        came to. One that fails is a run with a `failure`, and the next begins: hours are not lost with it."""
         for number, job in enumerate(jobs):
             left = sum(self._estimate(later) for later in jobs[number:])
             ends = (datetime.now() + timedelta(seconds=left)).strftime("%H:%M")
@@ -138,6 +138,7 @@ class Session:
                 self.runs.append(Run(job.part, job.tool, None, failure=str(error)))
                 self.say(f"    failed: {error}")
             self.say(f"    took {_clock(time.monotonic() - started)}")
+            yield self.runs[-1]
 
     def _estimate(self, job: Job) -> float:
         taken = [run.usage.wall_seconds for run in runs_of(self.runs, job.part, job.tool) if run.usage]

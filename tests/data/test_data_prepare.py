@@ -183,6 +183,7 @@ DEDUP = [{"kind": "normalise"}, {"kind": "exact_dedup"}, {"kind": "near_dedup"},
 
 def test_order_of_tasks_and_retries_change_no_byte(tmp_path, model, monkeypatch):
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 6_000)
+    monkeypatch.setattr("heliostat.data.tokenizing.BYTES_PACKED_TOGETHER", 20_000)
     made = config(many_files(tmp_path), steps=DEDUP)
     found = [prepare(made, model, tmp_path / f"ws{seed}", shuffled(seed)) for seed in range(2)]
     found.append(prepare(made, model, tmp_path / "ws", in_order))
@@ -190,6 +191,22 @@ def test_order_of_tasks_and_retries_change_no_byte(tmp_path, model, monkeypatch)
     assert len({tokenized.content for _, tokenized in found}) == 1
     folder = artifact_folder(found[0][1])
     assert len(list(folder.glob("train/*.parquet"))) > 2
+
+
+def test_small_parts_are_packed_together(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 6_000)
+    split = {"train": 1, "validation": 0, "test": 0}
+    made = config(many_files(tmp_path), steps=DEDUP, split=split)
+    dataset, together = prepare(made, model, tmp_path / "together")
+    num_parts = len(list(artifact_folder(dataset).glob("train/*.parquet")))
+    assert num_parts > 2
+    assert len(list(artifact_folder(together).glob("train/*.parquet"))) == 1
+    monkeypatch.setattr("heliostat.data.tokenizing.BYTES_PACKED_TOGETHER", 0)
+    _, apart = prepare(made, model, tmp_path / "apart")
+    assert len(list(artifact_folder(apart).glob("train/*.parquet"))) == num_parts
+    trains = [each.facts["splits"]["train"] for each in (together, apart)]
+    assert trains[0]["documents"] == trains[1]["documents"] == 150
+    assert trains[0]["packing_efficiency"] > trains[1]["packing_efficiency"]
 
 
 def test_how_the_work_is_cut_does_not_change_who_stays_where(tmp_path, model, monkeypatch):

@@ -29,7 +29,7 @@ from heliostat.data.shards import (
 )
 from heliostat.data.sources import Unit
 from heliostat.data.step_row import StepRow, make_steps
-from heliostat.data.tasks import Statistics, Work, context_of
+from heliostat.data.tasks import Statistics, TaskOfWork, Work, context_of
 from heliostat.storage import Storage
 from heliostat.tokenized import SPLITS
 
@@ -121,7 +121,7 @@ class ShardWriter:
 
 
 @dataclass(frozen=True)
-class ReadTask:
+class ReadTask(TaskOfWork):
     """Read some units and apply the first segment's steps."""
 
     number: int
@@ -133,11 +133,6 @@ class ReadTask:
     def name(self) -> str:
         """The task's name, with which its shards' names begin."""
         return f"{self.segment.number}-{self.number:05d}"
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
 
     def make(self) -> Statistics:
         """Write shards; returns rows read, their characters, the shards, and the steps' account."""
@@ -153,7 +148,7 @@ class ReadTask:
 
 
 @dataclass(frozen=True)
-class ApplyTask:
+class ApplyTask(TaskOfWork):
     """Let go what a decision dropped from a shard, and apply the next segment's steps to the rest."""
 
     shard: Shard
@@ -168,11 +163,6 @@ class ApplyTask:
     def name(self) -> str:
         """The task's name: the shard's, with the segment's number in front."""
         return f"{self.segment.number}-{self.shard.name.partition('-')[2]}"
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
 
     def make(self) -> Statistics:
         """Write one shard, or none when no document is left; returns it and the steps' account."""
@@ -196,7 +186,7 @@ class ApplyTask:
 
 
 @dataclass(frozen=True)
-class WriteTask:
+class WriteTask(TaskOfWork):
     """Write a shard's documents to the files of their splits, and what the last decision dropped."""
 
     number: int
@@ -208,11 +198,6 @@ class WriteTask:
     def name(self) -> str:
         """The task's name."""
         return f"write-{self.number:05d}"
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
 
     def make(self) -> Statistics:
         """Write the files; returns their names, what was dropped, and what is told of the kept documents."""

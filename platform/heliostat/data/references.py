@@ -18,8 +18,7 @@ from heliostat.data.source_config import FilesSource
 from heliostat.data.sources import check_sources, fingerprint_sources, units_of
 from heliostat.data.steps.blocklist import BlocklistStep, blocklist_fingerprint
 from heliostat.data.steps.fitting import FittedStep, fit_step, references
-from heliostat.data.tasks import Statistics, Work, fitted_name
-from heliostat.storage import Storage
+from heliostat.data.tasks import Statistics, TaskOfWork, Work, fitted_name
 from heliostat.workspace import key_of
 
 StepConfig = DocumentStepConfig | DecisionConfig
@@ -62,7 +61,7 @@ def read_references(paths: tuple[str, ...]) -> Iterator[Document]:
 
 
 @dataclass(frozen=True)
-class FitTask:
+class FitTask(TaskOfWork):
     """Let one step learn from its reference text."""
 
     config: DocumentStepConfig
@@ -72,11 +71,6 @@ class FitTask:
     def name(self) -> str:
         """The task's name."""
         return fitted_name(self.config).removesuffix(".npz")
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
 
     def make(self) -> Statistics:
         """Write what was learned."""

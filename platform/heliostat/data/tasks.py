@@ -39,6 +39,25 @@ class Task(Protocol):
         """Do the work, write the files, return what to know about them (JSON values)."""
 
 
+class HasScratch(Protocol):
+    """What the tasks of one run share."""
+
+    @property
+    def scratch(self) -> Storage:
+        """Where their files go."""
+
+
+class TaskOfWork:
+    """A task whose files go where those of the others go that share its work."""
+
+    work: HasScratch
+
+    @property
+    def scratch(self) -> Storage:
+        """Where its files go."""
+        return self.work.scratch
+
+
 Runner = Callable[[Sequence[Task], str], Iterator[Statistics]]
 """Runs tasks in any order and yields their statistics as they finish; the text says what is going on."""
 

@@ -1,8 +1,9 @@
 """The tokenized dataset: encode, fit, mix, pack. Tasks over the parts of the cleaned documents."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from heliostat.data.keys import read_array, write_array
 from heliostat.data.mix_config import MixConfig
 from heliostat.data.mixing import group_codes, mix
 from heliostat.data.tasks import Runner, Statistics
-from heliostat.data.tokenizing_tasks import CountDroppedTask, PackTask, TokenizeTask, TokenizeWork, part_of
-from heliostat.records import Artifact, Count
+from heliostat.data.tokenizing_tasks import CountDroppedTask, PackTask, TokenizeTask, TokenizeWork, parts_of
+from heliostat.records import Artifact, Count, FileEntry
 from heliostat.storage import Storage
 from heliostat.tokenized import SPLITS
 
+BYTES_PACKED_TOGETHER = 4 * 2**20
+"""Of Parquet: less than most parts of the train split have, so that a task holds no more than before."""
 MIXED_SPLIT = "train"
 """Copies in the other splits would count some documents twice when a model is scored."""
 
@@ -54,22 +57,37 @@ def tokenize(
         DataError: the mixture asked for cannot be reached.
     """
     work = TokenizeWork(config.tokenize, dataset, model, scratch)
-    parts = sorted(entry.path for entry in dataset.files if entry.path.endswith(".parquet"))
     encoding = [
-        TokenizeTask(split, part, config.mix is not None and split == MIXED_SPLIT, work)
+        TokenizeTask(split, parts, config.mix is not None and split == MIXED_SPLIT, work)
         for split in SPLITS
-        for part in parts
-        if part.startswith(f"{split}/")
+        for parts in _grouped(_parts_in(dataset, split))
     ]
-    counting = [CountDroppedTask(part, work) for part in parts if part.startswith(f"{DROPPED_FOLDER}/")]
+    counting = [CountDroppedTask(part.path, work) for part in _parts_in(dataset, DROPPED_FOLDER)]
     statistics = _run([*encoding, *counting], "Tokenizing and packing", run_all)
     mixture: list[dict[str, Any]] = []
     if config.mix is not None:
         mixed = [task for task in encoding if task.mixed]
         mixture = _mix(config.mix, mixed, work)
-        packing = [PackTask(task.split, task.part, task.name, work) for task in mixed]
+        packing = [PackTask(task.split, task.parts, task.name, work) for task in mixed]
         statistics += _run(packing, "Packing the mixture", run_all)
     return _sum_up(statistics, mixture)
+
+
+def _parts_in(dataset: Artifact, folder: str) -> list[FileEntry]:
+    found = [entry for entry in dataset.files if Path(entry.path).parts[0] == folder]
+    return sorted((entry for entry in found if entry.path.endswith(".parquet")), key=lambda entry: entry.path)
+
+
+def _grouped(parts: Sequence[FileEntry]) -> Iterator[tuple[str, ...]]:
+    """Neighbours to be packed together: a part of a few documents alone would leave its last rows empty."""
+    group: list[FileEntry] = []
+    for part in parts:
+        if group and sum(each.bytes for each in group) + part.bytes > BYTES_PACKED_TOGETHER:
+            yield tuple(each.path for each in group)
+            group = []
+        group.append(part)
+    if group:
+        yield tuple(each.path for each in group)
 
 
 def _run(tasks: Sequence[Any], title: str, run_all: Runner) -> list[Statistics]:
@@ -81,7 +99,7 @@ def _mix(config: MixConfig, tasks: Sequence[TokenizeTask], work: TokenizeWork) -
     names: list[str] = []
     known = []
     for task in tasks:
-        names += part_of(work.dataset, task.part)[config.by].to_pylist()
+        names += parts_of(work.dataset, task.parts)[config.by].to_pylist()
         known.append(read_array(work.scratch, f"{task.name}.known.npy"))
     documents = np.concatenate(known)
     different, which = np.unique(np.array(names, dtype=object), return_inverse=True)

@@ -1,10 +1,11 @@
-"""The tasks of tokenizing: encode a part and pack it.
+"""The tasks of tokenizing: encode parts of the cleaned documents and pack them.
 
-For a mixture parts are encoded first, and packed when it is known how often each document is used.
+For a mixture they are encoded first, and packed when it is known how often each document is used.
 """
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from heliostat.data.encoding import STEP, Encoded, fit, runs_of
 from heliostat.data.keys import keys_of, read_array, write_array
 from heliostat.data.packing import pack
 from heliostat.data.shards import FATE_COLUMNS, arrow_bytes, documents_of, open_shard, parquet_bytes
-from heliostat.data.tasks import Statistics, encoder_of
+from heliostat.data.tasks import Statistics, TaskOfWork, encoder_of
 from heliostat.records import Artifact
 from heliostat.storage import Storage, artifact_folder, explain_os_errors
 from heliostat.tokenized import write_part
@@ -92,28 +93,24 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class TokenizeTask:
-    """Encode one part of one split; pack it, unless a mixture has to be decided first."""
+class TokenizeTask(TaskOfWork):
+    """Encode some parts of one split; pack them, unless a mixture has to be decided first."""
 
     split: str
-    part: str
+    parts: tuple[str, ...]
+    """Of the cleaned documents. What is packed is named after the first."""
     mixed: bool
     work: TokenizeWork
 
     @property
     def name(self) -> str:
         """The part's name."""
-        return f"tokenize-{self.split}-{Path(self.part).stem}"
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
+        return f"tokenize-{self.split}-{Path(self.parts[0]).stem}"
 
     def make(self) -> Statistics:
         """Write the packed part, or what a mixture needs; returns its index entry and the counts."""
         encoder = encoder_of(self.work.model)
-        documents = documents_of(part_of(self.work.dataset, self.part))
+        documents = documents_of(parts_of(self.work.dataset, self.parts))
         tally, tokens_read = Tally(), 0
         kept: list[tuple[int, tuple[Encoded, ...]]] = []
         known = np.zeros(len(documents), dtype=MIXED)
@@ -143,22 +140,22 @@ class TokenizeTask:
             self.scratch.write_bytes(f"{self.name}.arrow", arrow_bytes(_pieces_table(kept)))
         else:
             pieces = [piece for _, of_document in kept for piece in of_document]
-            entry = write_packed(self.scratch, self.part, pieces, self.work.config)
+            entry = write_packed(self.scratch, self.parts[0], pieces, self.work.config)
         return {
             "entry": entry,
             "documents": len(documents),
             "characters": sum(len(text) for document in documents for text in document.contents),
             # What came in, counted before anything was cut or left out: one side of the receipt.
             "tokens_read": tokens_read,
-        } | tally.statistics(self.scratch, self.split, self.part)
+        } | tally.statistics(self.scratch, self.split, self.parts[0])
 
 
 @dataclass(frozen=True)
-class PackTask:
-    """Pack an encoded part, each document as often as the mixture says."""
+class PackTask(TaskOfWork):
+    """Pack encoded parts, each document as often as the mixture says."""
 
     split: str
-    part: str
+    parts: tuple[str, ...]
     encoded: str
     """The name of the task that encoded it."""
     work: TokenizeWork
@@ -166,16 +163,11 @@ class PackTask:
     @property
     def name(self) -> str:
         """The part's name."""
-        return f"pack-{self.split}-{Path(self.part).stem}"
-
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
+        return f"pack-{self.split}-{Path(self.parts[0]).stem}"
 
     def make(self) -> Statistics:
         """Write the packed part and the documents left out; returns its index entry and the counts."""
-        documents = documents_of(part_of(self.work.dataset, self.part))
+        documents = documents_of(parts_of(self.work.dataset, self.parts))
         known = read_array(self.scratch, f"{self.encoded}.known.npy")
         uses = read_array(self.scratch, f"{self.encoded}.uses.npy")
         tally = Tally()
@@ -193,13 +185,13 @@ class PackTask:
         for number, ids, mask in zip(columns[0].to_pylist(), *columns[1:], strict=True):
             piece = Encoded(documents[number].uid, ids.values.to_numpy(), mask.values.to_numpy())
             pieces += [piece] * int(uses[number])
-        entry = write_packed(self.scratch, self.part, pieces, self.work.config)
-        mixed = f"mixed-{Path(self.part).name}"
+        entry = write_packed(self.scratch, self.parts[0], pieces, self.work.config)
+        mixed = f"mixed-{Path(self.parts[0]).name}"
         return {"entry": entry} | tally.statistics(self.scratch, self.split, mixed)
 
 
 @dataclass(frozen=True)
-class CountDroppedTask:
+class CountDroppedTask(TaskOfWork):
     """Count the tokens of documents that cleaning dropped, as they were when it did."""
 
     part: str
@@ -210,14 +202,9 @@ class CountDroppedTask:
         """The part's name."""
         return f"count-{Path(self.part).stem}"
 
-    @property
-    def scratch(self) -> Storage:
-        """Where its files go."""
-        return self.work.scratch
-
     def make(self) -> Statistics:
         """Write the list of dropped documents with their tokens; returns the sum."""
-        table = part_of(self.work.dataset, self.part)
+        table = parts_of(self.work.dataset, (self.part,))
         became_documents = pc.not_equal(table["step"], READ_STEP).to_numpy()
         counts = np.zeros(table.num_rows, dtype=np.int64)
         documents = documents_of(table.filter(pa.array(became_documents)))
@@ -228,10 +215,13 @@ class CountDroppedTask:
         return {"dropped_file": name, "documents": table.num_rows, "tokens_read": int(counts.sum())}
 
 
-def part_of(dataset: Artifact, part: str) -> pa.Table:
-    """A part of the cleaned documents."""
-    with pq.ParquetFile(artifact_folder(dataset) / part) as file:
-        return file.read()
+def parts_of(dataset: Artifact, parts: Sequence[str]) -> pa.Table:
+    """Parts of the cleaned documents, one behind the other."""
+    tables = []
+    for part in parts:
+        with pq.ParquetFile(artifact_folder(dataset) / part) as file:
+            tables.append(file.read())
+    return pa.concat_tables(tables)
 
 
 def count_use(tally: Tally, document: Document, known: np.void, uses: int) -> None:
