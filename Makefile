@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+IN_TWO := --numprocesses 2 --dist loadgroup
 RECIPE ?= jobs/recipes/quickstart.yaml
 
 .PHONY: setup demo test test-slow bench-data check format clean
@@ -20,7 +21,7 @@ demo: $(READY)
 	$(BIN)/heliostat run $(RECIPE) $(ARGS) $(if $(KEEP),--keep)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -35,7 +36,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not ray and not slow and not heavy"
+	$(BIN)/python -m pytest $(IN_TWO) --hypothesis-profile quick -m "not ray and not slow and not heavy"
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -21,6 +21,7 @@ os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
+settings.register_profile("quick", deadline=None, max_examples=20)  # make check
 settings.load_profile("unhurried")
 
 CHAT_TEMPLATE = (
@@ -28,6 +29,14 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for its marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one has all that need a cluster; a file's stay together."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

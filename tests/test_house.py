@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "platform" / "heliostat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
 STAGE_ROOMS = ("data", "training", "evaluation", "compression", "serving")
 
@@ -50,6 +51,14 @@ def calls(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=place)
+def test_nothing_forks_where_ray_may_run(path):
+    """gRPC, and with it a Ray driver, hangs or crashes some time after a fork; see tests/processes.py."""
+    keywords = {node.arg for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.keyword)}
+    assert not keywords & {"preexec_fn"}
+    assert not {"os.fork", "multiprocessing.Process"} & set(calls(path))
 
 
 def test_platform_holds_the_package_and_nothing_else():

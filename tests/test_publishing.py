@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.processes import prepared
 
 from heliostat.errors import ArtifactError, StorageError
 from heliostat.storage import Storage, find_artifact, lock, publish, staging
@@ -242,13 +242,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, writer):
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
     )
     try:
-        limit = (
-            None
-            if mounted.returncode == 0
-            else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6,) * 2)
-        )
-        command = [sys.executable, "-c", FILL, str(disk), writer]
-        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=True)
+        command: list[str | Path] = [sys.executable, "-c", FILL, str(disk), writer]
+        if mounted.returncode:
+            command = prepared("resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))", command)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
         if mounted.returncode == 0:
             assert "the disk is full" in done.stdout

@@ -11,17 +11,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.processes import HEAR_CTRL_C, prepared
 
 RECIPE = """
 name: kept
 model: {model}
 serve: {{port: 0, name: kept, engine: {{kind: transformers}}}}
 """
-
-
-def hear_ctrl_c() -> None:
-    """A shell starts what it puts into the background deaf to Ctrl-C, and these tests may run there."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def process_group(leader: int) -> list[int]:
@@ -38,12 +34,13 @@ def process_group(leader: int) -> list[int]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("sent", "whole_group"),
     [
-        pytest.param(signal.SIGINT, True, id="ctrl-c", marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, False, id="kill", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, False, id="kill"),
         pytest.param(signal.SIGTERM, True, id="kill-the-group"),
     ],
 )
@@ -52,10 +49,10 @@ def test_a_kept_endpoint_stops_at_once_and_leaves_nothing(tiny_model_folder, tmp
     recipe.write_text(RECIPE.format(model=tiny_model_folder))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "heliostat.cli", "run", str(recipe), "--keep", "--workspace", str(root)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, preexec_fn=hear_ctrl_c,
-    )  # fmt: skip
+        prepared(HEAR_CTRL_C, command), env=environment, start_new_session=True, **pipes
+    )
     try:
         assert process.stdout is not None
         said = ""

@@ -124,6 +124,7 @@ def _make_models(
 
 def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspace, keep: bool) -> None:
     endpoint = chain.step("serve", lambda: deploy_model(config, chain.newest, workspace))
+    told_to_stop = keep
     try:
         if recipe.question:
             chain.answer = print_answer(endpoint, recipe.question)
@@ -133,12 +134,15 @@ def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspa
         if keep:
             print("Ctrl-C stops the endpoint.", flush=True)
             _wait_for_stop()
+    except KeyboardInterrupt:
+        told_to_stop = True
+        raise
     finally:
-        if not joined_cluster():
+        if told_to_stop and not joined_cluster():
             # The cluster ends next, and the endpoint with it. A signal to the whole process group may have
             # ended parts of it already, and then a request to delete the endpoint would never be answered.
             mark_stopped(endpoint)
-        elif keep:
+        elif keep or not joined_cluster():
             shutdown_endpoint(endpoint)
 
 

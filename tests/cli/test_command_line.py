@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.processes import HEAR_CTRL_C, prepared
 
 import heliostat as package
 from heliostat.config import Config
@@ -235,11 +236,6 @@ def test_a_job_script_by_hand_speaks_like_the_command(script, tmp_path):
     assert (done.returncode, done.stderr) == (2, "heliostat: error: gone.yaml: no such recipe\n")
 
 
-def hear_ctrl_c() -> None:
-    """A shell starts what it puts into the background deaf to Ctrl-C, and these tests may run there."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.ray
 def test_an_interrupted_run_says_that_it_goes_on_and_exits_with_130(tmp_path, tiny_model_folder):
     recipe = tmp_path / "long.yaml"
@@ -249,7 +245,7 @@ def test_an_interrupted_run_says_that_it_goes_on_and_exits_with_130(tmp_path, ti
     )
     command = [COMMAND, "run", recipe, "--workspace", tmp_path / "workspace"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, preexec_fn=hear_ctrl_c, **pipes) as process:
+    with subprocess.Popen(prepared(HEAR_CTRL_C, command), **pipes) as process:
         runs = tmp_path / "workspace" / "runs"
         while process.poll() is None and not list(runs.glob("clean-*/run.json")):
             time.sleep(0.1)
