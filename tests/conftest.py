@@ -21,7 +21,7 @@ os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
-settings.register_profile("quick", deadline=None, max_examples=20)  # make check
+settings.register_profile("quick", deadline=None, max_examples=10)  # make check
 settings.load_profile("unhurried")
 
 CHAT_TEMPLATE = (
@@ -31,12 +31,15 @@ CHAT_TEMPLATE = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for its marks
+@pytest.hookimpl(tryfirst=True)  # before pytest and pytest-xdist look at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, one has all that need a cluster; a file's stay together."""
+    """Where several processes share the tests, one has all that need a cluster; a file's stay together.
+    What needs the tiny model imports torch, and is heavy."""
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
+        if "tiny_model_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.heavy)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from heliostat.errors import DataError
 from heliostat.stage import Request, find_or_make
 from heliostat.workspace import Workspace
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "heliostat"
 HEAVY = {"ray", "torch", "transformers", "mlflow", "openvino"}

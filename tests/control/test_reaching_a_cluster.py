@@ -13,6 +13,8 @@ from heliostat.control.jobs import _workspace_variable, list_jobs
 from heliostat.control.ray_api import RayApi
 from heliostat.errors import ClusterError
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):

@@ -21,6 +21,8 @@ from heliostat.data.source_counts import Count
 from heliostat.data.source_drawing import print_inspection
 from heliostat.errors import ConfigError
 
+pytestmark = pytest.mark.heavy
+
 ROWS = [{"text": "a" * number, "n": number, "tags": ["x"]} for number in range(1, 101)]
 
 

@@ -27,6 +27,8 @@ from heliostat.data.near_dedup import (
     prefilter,
 )
 
+pytestmark = pytest.mark.heavy
+
 DEFAULT = NearDedupStep()
 FIVE_EVEN = NearDedupStep(min_similarity=0.5, min_containment=0.5, same_numbers=False)
 

@@ -16,6 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from heliostat.models.fast_tokenizer import BLANKS_IN_A_ROW, SAMPLE, FastEncoder, byte_alphabet
 
+pytestmark = pytest.mark.heavy
+
 ENGLISH = "\n\n".join(
     str(module.__doc__) + "\n".join(str(getattr(module, name).__doc__) for name in sorted(vars(module)))
     for module in (argparse, asyncio, collections, json, tarfile)

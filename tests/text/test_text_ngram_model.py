@@ -26,6 +26,8 @@ from heliostat.text.ngram_model import (
     units_seen,
 )
 
+pytestmark = pytest.mark.heavy
+
 CHINESE = [
     f"{time}，{who}{place}{verb}{what}。"
     for time, who, place, verb, what in product(

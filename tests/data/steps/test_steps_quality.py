@@ -17,6 +17,8 @@ from heliostat.data.steps.interface import Refusal
 from heliostat.data.steps.quality import QualityStep, fit_quality, make_quality, score_quality
 from heliostat.errors import DataError
 
+pytestmark = pytest.mark.heavy
+
 CONFIG = QualityStep(good="good/*.txt", bad="bad.jsonl")
 
 

@@ -23,6 +23,8 @@ from heliostat.data.steps.topics import (
 )
 from heliostat.errors import DataError
 
+pytestmark = pytest.mark.heavy
+
 CONFIG = LdaTopicStep(reference="domain.jsonl", num_topics=5)
 
 
