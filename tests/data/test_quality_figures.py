@@ -1,11 +1,8 @@
 """Figures about a whole dataset, beside what they should be."""
 
-import time
-
 import pytest
 
 from heliostat.data.quality_figures import (
-    NodeFinder,
     cleanliness,
     consistency,
     coverage,
@@ -62,37 +59,3 @@ def test_consistency_is_the_relative_deviation_of_lengths(lengths, deviation, me
 def test_cleanliness_is_the_share_of_noise(noisy, documents, share, met):
     figure = cleanliness(noisy, documents)
     assert (figure.value, figure.met) == (share, met)
-
-
-NODES = ["Gradient Descent", "BERT", "GPT-3", "GPT-4", "机器学习", "学习率", "café au lait", "C++", ""]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("We use gradient  descent\nto train bert.", {"Gradient Descent", "BERT"}),
-        ("gradients descend; Albert", set()),
-        ("GPT-4 is not the other one", {"GPT-4"}),
-        ("机器学习的学习率很小", {"机器学习", "学习率"}),
-        ("Café\nau lait in C++", {"café au lait", "C++"}),
-        ("", set()),
-        ("\ud800\x00", set()),
-    ],
-)
-def test_nodes_are_found_as_whole_words(text, expected):
-    assert NodeFinder(NODES).mentioned(text) == expected
-
-
-def test_without_nodes_nothing_is_found():
-    assert NodeFinder([]).mentioned("text") == set()
-
-
-@pytest.mark.heavy
-def test_ten_thousand_nodes_in_fifty_megabytes():
-    finder = NodeFinder(
-        [f"node{chr(97 + i % 26)} {chr(97 + i // 26 % 26)}{i // 676 * 'x'}" for i in range(10_000)]
-    )
-    text = "nodea b nodeb cx and other words " * 1_500_000
-    started = time.process_time()
-    assert "nodea b" in finder.mentioned(text)
-    assert time.process_time() - started < 120

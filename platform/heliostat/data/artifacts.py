@@ -17,6 +17,7 @@ from heliostat.data.accounting import (
     make_receipt,
     require_documents,
 )
+from heliostat.data.before_after import quality_before_and_after
 from heliostat.data.cleaning import clean
 from heliostat.data.config import DataConfig
 from heliostat.data.encoding import STEP
@@ -69,7 +70,8 @@ def fill_dataset(
         "seconds": cleaned.seconds,
         "decisions": cleaned.decisions,
         "domains": count_domains(folder),
-        "found": found_in(folder),
+        "found": found_in(folder, config.steps),
+        "quality": quality_before_and_after(config.cleaning, folder),
     }
     write_report(folder, cleaning_report(config.name, facts, folder))
     return facts
@@ -103,6 +105,7 @@ def fill_tokenized(
         "domain_tokens": done.domain_tokens,
         "decisions": dataset.facts["decisions"],
         "found": dataset.facts["found"],
+        "quality": dataset.facts["quality"],
         "mixture": done.mixture,
         "dataset": dataset.id,
     }

@@ -91,6 +91,8 @@ class CleanConfig(Config):
     sources: tuple[Source, ...] = Field(min_length=1)
     steps: tuple[Step, ...] = (NormaliseStep(), ExactDedupStep())
     split: SplitConfig = SplitConfig()
+    domain_terms: str | None = None
+    """A text file with the domain's terms, one a line: the report says which share of them is mentioned."""
 
     @model_validator(mode="after")
     def _steps_judge_one_document_at_a_time(self) -> Self:
@@ -122,7 +124,9 @@ class DataConfig(CleanConfig, PackConfig):
     @property
     def cleaning(self) -> CleanConfig:
         """The part that decides the cleaned documents; changing the rest does not clean again."""
-        return CleanConfig(sources=self.sources, steps=self.steps, split=self.split)
+        return CleanConfig(
+            sources=self.sources, steps=self.steps, split=self.split, domain_terms=self.domain_terms
+        )
 
     @property
     def packing(self) -> PackConfig:

@@ -4,7 +4,7 @@ Pure functions over what the steps found or the index knows; nothing here reads 
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,39 +58,3 @@ def consistency(lengths: Sequence[int]) -> Figure:
 def cleanliness(num_noisy: int, num_documents: int) -> Figure:
     """The share of documents that are noise: those that the quality steps would drop."""
     return Figure("noise", num_noisy / num_documents if num_documents else None, "at most", MAX_NOISE)
-
-
-class NodeFinder:
-    """Which of a domain's nodes a text mentions: the same words in the same order, whatever their case.
-
-    All nodes are looked for in one pass, by hashes of word n-grams; in scripts without spaces each character
-    is a word. In texts of more than 16,384 characters a mention across a border of such pieces is missed.
-    """
-
-    def __init__(self, nodes: Iterable[str]) -> None:
-        from heliostat.text.ngram_model import ngram_keys, split_units
-
-        self._nodes: dict[int, dict[int, list[str]]] = {}
-        for node in sorted(set(nodes)):
-            units = split_units(node).keys
-            if len(units):
-                key = int(ngram_keys(units, len(units))[-1][0])
-                self._nodes.setdefault(len(units), {}).setdefault(key, []).append(node)
-
-    def mentioned(self, text: str) -> set[str]:
-        """The nodes that a text mentions."""
-        from heliostat.text.ngram_model import ngram_keys, split_pieces
-
-        found: set[str] = set()
-        folded = _one_line(text)
-        for units in split_pieces([text]):
-            for length, keys in enumerate(ngram_keys(units.keys, max(self._nodes, default=1)), start=1):
-                nodes = self._nodes.get(length, {})
-                for key in nodes.keys() & set(keys.tolist()) if nodes else ():
-                    # digits all have one hash: "BRCA1" is not "BRCA2"
-                    found.update(node for node in nodes[key] if _one_line(node) in folded)
-        return found
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 
 from heliostat.data import decontamination
+from heliostat.data.before_after import domain_terms
 from heliostat.data.config import CleanConfig, DecisionConfig, DocumentStepConfig
 from heliostat.data.dedup_config import DecontaminateStep
 from heliostat.data.documents import Document
@@ -37,6 +38,7 @@ def fingerprint_references(config: CleanConfig) -> str:
     """
     parts = [fingerprint_sources(_sources_of(step)) for step in config.steps if reference_paths(step)]
     parts += [blocklist_fingerprint(step) for step in config.steps if isinstance(step, BlocklistStep)]
+    parts += domain_terms(config)
     return key_of(*parts) if parts else ""
 
 
@@ -51,6 +53,7 @@ def check_references(config: CleanConfig) -> None:
             check_sources(_sources_of(step))
         if isinstance(step, BlocklistStep):
             blocklist_fingerprint(step)
+    domain_terms(config)
 
 
 def read_references(paths: tuple[str, ...]) -> Iterator[Document]:

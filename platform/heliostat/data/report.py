@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from heliostat.data.accounting import tables_of
+from heliostat.data.before_after import character_counts
 from heliostat.data.documents import Document
 from heliostat.data.encoding import STEP
 from heliostat.data.shards import documents_of
@@ -31,7 +33,8 @@ class Histogram:
 class Report:
     """Everything a report shows. Samples are runs of text with whether the model learns them.
 
-    `steps` are the rows of the steps' account; `repeats` pairs of texts of which the second went.
+    `steps` are the rows of the steps' account; `quality` those of `quality_before_and_after`; `repeats` pairs
+    of texts of which the second went.
     """
 
     title: str
@@ -46,6 +49,7 @@ class Report:
     pii: dict[str, int]
     languages: dict[str, int]
     scores: dict[str, dict[str, float]]
+    quality: tuple[dict[str, Any], ...]
     repeats: tuple[dict[str, Any], ...]
     samples: tuple[tuple[tuple[str, bool], ...], ...]
 
@@ -53,11 +57,11 @@ class Report:
 def cleaning_report(name: str, facts: dict[str, Any], folder: Path) -> Report:
     """The report on the cleaned documents in `folder`."""
     lengths: Counter[int] = Counter()
-    for document in _documents(folder, SPLITS):
-        lengths[sum(len(text) for text in document.contents)] += 1
+    for split in SPLITS:
+        for table in tables_of(folder, split, ["text", "messages", "rejected"]):
+            lengths.update(character_counts(table).tolist())
     samples = [
-        _runs(document)
-        for document, _ in zip(_documents(folder, ("train",)), range(NUM_SAMPLES), strict=False)
+        _runs(document) for document, _ in zip(_documents(folder, "train"), range(NUM_SAMPLES), strict=False)
     ]
     kept = sum(facts["documents"].values())
     return Report(
@@ -123,7 +127,7 @@ def _funnel(steps: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
 def _found(facts: dict[str, Any]) -> dict[str, Any]:
     """What the steps found, from an artifact's facts."""
     repeats = [example for told in facts["decisions"].values() for example in told.get("examples", ())]
-    return {**facts["found"], "repeats": tuple(repeats)}
+    return {**facts["found"], "quality": tuple(facts["quality"]), "repeats": tuple(repeats)}
 
 
 def _histogram(lengths: Counter[int], unit: str) -> Histogram:
@@ -141,11 +145,10 @@ def _histogram(lengths: Counter[int], unit: str) -> Histogram:
     return Histogram(unit, tuple(at * width for at in range(NUM_BINS + 1)), tuple(counts))
 
 
-def _documents(folder: Path, splits: Iterable[str]) -> Iterable[Document]:
-    for split in splits:
-        for part in sorted((folder / split).glob("*.parquet")):
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=1024):
-                yield from documents_of(batch)
+def _documents(folder: Path, split: str) -> Iterable[Document]:
+    for part in sorted((folder / split).glob("*.parquet")):
+        for batch in pq.ParquetFile(part).iter_batches(batch_size=NUM_SAMPLES):
+            yield from documents_of(batch)
 
 
 def _runs(document: Document) -> tuple[tuple[str, bool], ...]:

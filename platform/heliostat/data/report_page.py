@@ -44,6 +44,7 @@ table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 th, td { padding: 6px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child { text-align: left; }
 thead th { color: var(--quiet); }
+.words td:last-child, .words th:last-child { text-align: left; white-space: normal; min-width: 200px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 10px; padding: 12px; border-radius: 8px;
   border: 1px solid var(--line); font: 13px/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 0 12px; }
@@ -70,6 +71,7 @@ def page(report: Report) -> str:
         _card("Personal data found", _bars(_largest(report.pii)) or "<p>None found, or not looked for.</p>"),
         *([_card("Languages", _bars(_largest(report.languages)))] if report.languages else []),
         *([_card("Scores of what was kept", _scores_table(report.scores))] if report.scores else []),
+        *([_card("Quality, before and after", _quality_table(report.quality))] if report.quality else []),
         *(
             [_card("Near-duplicates, kept and dropped", _repeats(report.repeats), wide=True)]
             if report.repeats
@@ -145,13 +147,30 @@ def _steps_table(steps: tuple[dict[str, Any], ...]) -> str:
         )
         for row in steps
     }
-    return _table("step", ("in", "out", "dropped", "reasons"), rows)
+    return _table("step", ("in", "out", "dropped", "reasons"), rows, "words")
 
 
 def _scores_table(scores: dict[str, dict[str, float]]) -> str:
     columns = tuple(next(iter(scores.values())))
     rows = {name: tuple(f"{values[column]:.3g}" for column in columns) for name, values in scores.items()}
     return _table("score", columns, rows)
+
+
+def _quality_table(quality: tuple[dict[str, Any], ...]) -> str:
+    rows: dict[str, tuple[str, ...]] = {
+        str(row["figure"]).replace("_", " "): (
+            _figure(row["before"]),
+            _figure(row["after"]),
+            f"{row['bound']} {row['target']:g}" if row["bound"] else "-",
+            {True: "met", False: "missed", None: "-"}[row["met"]],
+        )
+        for row in quality
+    }
+    return _table("figure", ("before", "after", "target", ""), rows)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _repeats(repeats: tuple[dict[str, Any], ...]) -> str:
@@ -164,14 +183,14 @@ def _repeats(repeats: tuple[dict[str, Any], ...]) -> str:
     return f"<p>On the left what stays, on the right what went.</p>{blocks}"
 
 
-def _table(first: str, columns: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> str:
+def _table(first: str, columns: tuple[str, ...], rows: dict[str, tuple[str, ...]], style: str = "") -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
         f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
         for name, values in rows.items()
     )
     return (
-        f'<div class="scroll"><table><thead><tr><th>{escape(first)}</th>{head}</tr></thead>'
+        f'<div class="scroll {style}"><table><thead><tr><th>{escape(first)}</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

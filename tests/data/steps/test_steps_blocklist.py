@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from heliostat.data import phrases
 from heliostat.data.documents import Document
-from heliostat.data.steps import blocklist
 from heliostat.data.steps.blocklist import (
     BlocklistStep,
     blocked_words,
@@ -117,7 +117,7 @@ def test_the_fingerprint_is_of_the_words_wherever_they_stand(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "no such file or folder; correct the path in files, or take it out"),
+        (None, "no such file or folder; correct the path, or take it out"),
         (b"caf\xe9\n", "byte 3 is not UTF-8; save the file as UTF-8"),
         (b" \n\n", "has no words; give one word or phrase a line"),
     ],
@@ -172,11 +172,11 @@ LISTED = st.lists(st.text(st.sampled_from("ab猫é"), min_size=1, max_size=4), m
 @settings(max_examples=300, deadline=None)
 @given(PIECES, LISTED, st.booleans(), st.integers(1, 9))
 def test_matches_are_those_of_the_plain_definition_in_blocks_of_any_size(content, words, whole_words, size):
-    search = blocklist._Search({word: word for word in words}, whole_words)
+    search = phrases.PhraseSearch({word: word for word in words}, whole_words)
     whole = list(search.matches(content))
     assert whole == plain_matches(content, words, whole_words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocklist, "_BLOCK_CHARACTERS", size)
+        patch.setattr(phrases, "_BLOCK_CHARACTERS", size)
         assert list(search.matches(content)) == whole
 
 
