@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "ray" if item.get_closest_marker("ray") else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
-        if "tiny_model_folder" in getattr(item, "fixturenames", ()):
+        if {"tiny_model_folder", "tiny_encoder"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.heavy)
 
 
@@ -103,6 +103,25 @@ def tiny_tokenizer(tiny_model_folder):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_model_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """A Hugging Face folder: a sentence encoder of two layers that knows three words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder") / "tiny-encoder"
+    words = {"[PAD]": 0, "[UNK]": 1, "light": 2, "mirror": 3, "光": 4}
+    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=5, max_position_embeddings=256, **shape)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

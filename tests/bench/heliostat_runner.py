@@ -121,7 +121,7 @@ def _step_row(steps: list[dict[str, Any]]) -> Any:
 
     config = CleanConfig.model_validate({"sources": [{"kind": "jsonl", "path": "unused"}], "steps": steps})
     (segment,) = segments_of(config)
-    return make_steps(segment.steps, StepContext(count_tokens=_no_tokenizer, fitted=_no_tokenizer))
+    return make_steps(segment.steps, StepContext(*[_no_tokenizer] * 4))
 
 
 def _no_tokenizer(_: Any) -> Any:

@@ -168,7 +168,7 @@ def test_planted_personal_data_is_found_at_its_span():
 
 @pytest.mark.parametrize("group", ["docstrings", "source code"])
 def test_too_little_text_is_made_up_for_by_permuted_copies(group, monkeypatch, tmp_path):
-    some = list(islice((part for part in find_parts(0) if part.group == group), 150))
+    some = list(islice((part for part in find_parts(0) if part.group == group), 60))
     monkeypatch.setattr(corpus_contents, "find_parts", lambda seed: some)
     corpus = build_corpus(0.01, say=lambda _: None, cache=tmp_path)
     assert corpus.summary["with_permuted_words"] > 50

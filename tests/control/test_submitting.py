@@ -61,6 +61,7 @@ def submit(*arguments: object) -> int:
     return execute(["submit", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_heliostat_submit_runs_a_recipe_and_follows_it(cluster, recipe, place, capsys):
     workspace = place / "workspace"
     assert submit(recipe, "data.split.seed=1", "--address", cluster.address, "--workspace", workspace) == 0

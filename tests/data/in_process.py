@@ -10,7 +10,7 @@ from typing import Any
 
 from heliostat.data.artifacts import fill_dataset, fill_tokenized
 from heliostat.data.config import DataConfig
-from heliostat.data.tasks import Task, run_task
+from heliostat.data.tasks import StepModels, Task, run_task
 from heliostat.records import Artifact
 from heliostat.storage import Storage, publish, staging
 
@@ -47,7 +47,7 @@ def prepare(
     config: DataConfig, model: Artifact, root: Path, run_all: Any = in_order
 ) -> tuple[Artifact, Artifact]:
     """The dataset and the tokenized artifact of a config, through the room's own code, without Ray."""
-    dataset = publish_in(root, "dataset", lambda *to: fill_dataset(config, model, *to, run_all))
+    dataset = publish_in(root, "dataset", lambda *to: fill_dataset(config, StepModels(model), *to, run_all))
     parents = (dataset, model)
     return dataset, publish_in(root, "tokenized", lambda *to: fill_tokenized(config, parents, *to, run_all))
 

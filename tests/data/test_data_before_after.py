@@ -13,6 +13,7 @@ from heliostat.data.config import DataConfig
 from heliostat.data.documents import Document
 from heliostat.data.references import check_references, fingerprint_references
 from heliostat.data.shards import table_of
+from heliostat.data.tasks import StepModels
 from heliostat.errors import ConfigError
 from heliostat.storage import Storage
 
@@ -27,7 +28,7 @@ def figures_of(tmp_path, rows, **values) -> dict[str, dict]:
         {"sources": [source], "split": {"train": 1, "validation": 0, "test": 0}} | values
     )
     (tmp_path / "out").mkdir()
-    facts = fill_dataset(config, None, tmp_path / "out", Storage.at(tmp_path / "scratch"), in_order)
+    facts = fill_dataset(config, StepModels(), tmp_path / "out", Storage.at(tmp_path / "scratch"), in_order)
     return {row["figure"]: row for row in facts["quality"]}
 
 

@@ -19,6 +19,7 @@ from heliostat.data.comparison import CHANGED, NOT_READ, Moved, compare_datasets
 from heliostat.data.config import CleanConfig, DataConfig
 from heliostat.data.near_decision import NearWork, join_clusters, nominate_here
 from heliostat.data.segments import segments_of
+from heliostat.data.tasks import StepModels
 from heliostat.errors import ConfigError, DataError
 from heliostat.records import Receipt
 from heliostat.storage import Storage, artifact_folder
@@ -246,7 +247,7 @@ def test_a_shuffle_of_keys_nominates_the_same_pairs(ray_cluster, tmp_path, monke
         assert here.giants == there.giants
         return there
 
-    cleaned = clean(made.cleaning, None, Storage.at(tmp_path / "scratch"), in_order, both)
+    cleaned = clean(made.cleaning, StepModels(), Storage.at(tmp_path / "scratch"), in_order, both)
     assert seen[0] > 60
     assert cleaned.steps[-1]["dropped"]["near_duplicate"] == 60
 
@@ -264,7 +265,7 @@ def slowly(tasks_, title):
         time.sleep(0.05)
         yield tasks.run_task(task)
 made = DataConfig.model_validate_json(Path(sys.argv[1]).read_text())
-print(clean(made.cleaning, None, Storage.at(sys.argv[2]), slowly).files, flush=True)
+print(clean(made.cleaning, tasks.StepModels(), Storage.at(sys.argv[2]), slowly).files, flush=True)
 """
 
 

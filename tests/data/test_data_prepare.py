@@ -14,7 +14,7 @@ from tests.data.in_process import digest, in_order, prepare, shuffled, texts, wr
 from heliostat.data.config import DataConfig
 from heliostat.data.documents import Document
 from heliostat.data.encoding import Encoder
-from heliostat.data.tasks import run_task
+from heliostat.data.tasks import StepModels, run_task
 from heliostat.errors import DataError
 from heliostat.records import Receipt
 from heliostat.storage import Storage, artifact_folder
@@ -241,13 +241,13 @@ def test_what_was_done_before_a_crash_is_not_done_again(tmp_path, model, monkeyp
             yield run_task(task)
 
     with pytest.raises(KeyboardInterrupt):
-        clean(made.cleaning, model, scratch, dies)
+        clean(made.cleaning, StepModels(model), scratch, dies)
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "scratch").iterdir()}
-    resumed = clean(made.cleaning, model, scratch, in_order)
+    resumed = clean(made.cleaning, StepModels(model), scratch, in_order)
     after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "scratch").glob("*.*")}
     assert len([name for name in before if name.endswith(".json")]) == 4
     assert {name: after[name] for name in before} == before
-    assert resumed == clean(made.cleaning, model, Storage.at(tmp_path / "fresh"), in_order)
+    assert resumed == clean(made.cleaning, StepModels(model), Storage.at(tmp_path / "fresh"), in_order)
     assert digest(tmp_path / "scratch") == digest(tmp_path / "fresh")
 
 

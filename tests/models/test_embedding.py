@@ -11,24 +11,6 @@ from heliostat.models.embedding import import_embedder, load_embedder
 from heliostat.storage import artifact_folder
 
 
-@pytest.fixture(scope="module")
-def tiny_encoder(tmp_path_factory):
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("encoder") / "tiny-encoder"
-    words = {"[PAD]": 0, "[UNK]": 1, "light": 2, "mirror": 3, "光": 4}
-    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=5, max_position_embeddings=256, **shape)).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.heavy
 def test_vectors_have_length_one_and_do_not_depend_on_their_neighbours(tiny_encoder):
     embed = load_embedder(tiny_encoder)

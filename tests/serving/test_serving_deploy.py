@@ -135,6 +135,7 @@ def test_the_demos_question_is_answered_and_timed(endpoint):
     assert answer.figures["tokens_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_a_second_model_joins_and_the_first_goes_on(endpoint, client, model, serving_workspace, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("secret\n")

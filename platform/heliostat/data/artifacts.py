@@ -25,7 +25,7 @@ from heliostat.data.found import found_in
 from heliostat.data.near_decision import Nominate, nominate_here
 from heliostat.data.report import cleaning_report, tokenized_report
 from heliostat.data.report_page import write_report
-from heliostat.data.tasks import Runner, collect
+from heliostat.data.tasks import Runner, StepModels, collect
 from heliostat.data.tokenizing import Tokenized, tokenize
 from heliostat.models.adapters import copy_tokenizer
 from heliostat.models.loading import tokenizer_fingerprint
@@ -38,7 +38,7 @@ RECEIPT_NAME = "receipt.json"
 
 def fill_dataset(
     config: DataConfig,
-    model: Artifact | None,
+    models: StepModels,
     folder: Path,
     scratch: Storage,
     run_all: Runner,
@@ -49,7 +49,7 @@ def fill_dataset(
     Raises:
         ConfigError, DataError: a source is not there or not readable, or no document was kept.
     """
-    cleaned = clean(config.cleaning, model, scratch, run_all, nominate)
+    cleaned = clean(config.cleaning, models, scratch, run_all, nominate)
     collect(scratch, cleaned.files, folder)
     kept = {split: count_documents(folder, split) for split in SPLITS}
     require_documents(kept, folder)

@@ -4,7 +4,6 @@ A dropped document is measured as it was when it was dropped, one that was kept 
 """
 
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,16 +19,18 @@ from heliostat.data.config import CleanConfig
 from heliostat.data.documents import READ_STEP, Document
 from heliostat.data.phrases import PhraseSearch, phrase_keys, read_phrases
 from heliostat.data.quality_figures import Figure, cleanliness, consistency, coverage, topic_consistency
+from heliostat.data.segments import named_steps
 from heliostat.data.shards import documents_of
 from heliostat.data.steps.agreement import LabelAgreementStep, agreement_figures, labels_of
 from heliostat.data.steps.perplexity import PerplexityStep
-from heliostat.data.steps.topics import LdaTopicStep
+from heliostat.data.steps.topics import EmbeddingTopicStep, LdaTopicStep
 from heliostat.tokenized import SPLITS
 
 QUALITY_STEPS = frozenset(
     ("language", "gopher_quality", "gopher_repetition", "c4", "fineweb", "blocklist", "perplexity", "quality")
 )
 """What these drop is noise; documents that are too short, repeated or off topic are not."""
+SCORING = (PerplexityStep, LdaTopicStep, EmbeddingTopicStep)
 DOMAIN_TERMS = "domain_terms"
 
 
@@ -115,13 +116,14 @@ class _Side:
 
     def _add(self, table: pa.Table) -> None:
         self.lengths = np.concatenate([self.lengths, character_counts(table)])
-        wanted = {step.kind for step in self.config.steps if isinstance(step, (LdaTopicStep, PerplexityStep))}
+        wanted = {step.kind for step in self.config.steps if isinstance(step, SCORING)}
         if "step" in table.column_names:
-            steps = Counter(table["step"].to_pylist())
-            self.noisy += sum(steps[name] for name in QUALITY_STEPS)
-            for step, score in zip(table["step"].to_pylist(), table["score"].to_pylist(), strict=True):
-                if step in wanted and score is not None:
-                    self.scores.setdefault(step, []).append(score)
+            named = {name: step.kind for name, step in named_steps(self.config)}
+            kinds = [named.get(name, name) for name in table["step"].to_pylist()]
+            self.noisy += sum(kind in QUALITY_STEPS for kind in kinds)
+            for kind, score in zip(kinds, table["score"].to_pylist(), strict=True):
+                if kind in wanted and score is not None:
+                    self.scores.setdefault(kind, []).append(score)
         for text in table["metadata"].drop_null().to_pylist() if wanted else ():
             for name, value in json.loads(text).items():
                 if name in wanted:
@@ -158,30 +160,22 @@ def _noise(config: CleanConfig, before: _Side, after: _Side) -> list[dict[str, A
 
 def _topics(config: CleanConfig, before: _Side, after: _Side) -> list[dict[str, Any]]:
     """A document is on topic where the step would keep it: what its similarity means is the step's affair."""
-    return [
-        _row(
-            *(
-                topic_consistency(side.scores.get(step.kind, []), step.min_similarity)
-                for side in (before, after)
-            )
-        )
-        for step in config.steps
-        if isinstance(step, LdaTopicStep)
-    ]
+    rows = []
+    for step in config.steps:
+        if isinstance(step, (LdaTopicStep, EmbeddingTopicStep)):
+            scores = [side.scores.get(step.kind, []) for side in (before, after)]
+            rows.append(_row(*(topic_consistency(each, step.min_similarity) for each in scores)))
+    return rows
 
 
 def _perplexities(config: CleanConfig, before: _Side, after: _Side) -> list[dict[str, Any]]:
-    return [
-        _untargeted(
-            "median_perplexity",
-            *(
-                median(side.scores[step.kind]) if side.scores.get(step.kind) else None
-                for side in (before, after)
-            ),
-        )
-        for step in config.steps
-        if isinstance(step, PerplexityStep)
-    ]
+    rows = []
+    for step in config.steps:
+        if isinstance(step, PerplexityStep):
+            scores = [side.scores.get(step.kind) for side in (before, after)]
+            medians = [median(each) if each else None for each in scores]
+            rows.append(_untargeted("median_perplexity", *medians))
+    return rows
 
 
 def _agreement(config: CleanConfig, before: _Side, after: _Side) -> list[dict[str, Any]]:

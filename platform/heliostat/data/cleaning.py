@@ -25,8 +25,7 @@ from heliostat.data.segments import named_steps, segments_of
 from heliostat.data.shards import open_shard
 from heliostat.data.sources import group_units, plan_units
 from heliostat.data.splitting import split_codes
-from heliostat.data.tasks import Runner, Statistics, Work
-from heliostat.records import Artifact
+from heliostat.data.tasks import Runner, Statistics, StepModels, Work
 from heliostat.storage import Storage
 
 
@@ -83,7 +82,7 @@ class Cleaned:
 
 def clean(
     config: CleanConfig,
-    model: Artifact | None,
+    models: StepModels,
     scratch: Storage,
     run_all: Runner,
     nominate: Nominate = nominate_here,
@@ -93,7 +92,7 @@ def clean(
     Raises:
         ConfigError, DataError: a source is not there or not readable.
     """
-    work, account = Work(config, model, scratch), Account()
+    work, account = Work(config, models, scratch), Account()
     first, *further = segments_of(config)
     for _ in run_all(fit_tasks(work), "Learning from references"):
         pass

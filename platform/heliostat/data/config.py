@@ -24,11 +24,11 @@ from heliostat.data.steps.gopher import GopherQualityStep
 from heliostat.data.steps.language import LanguageStep
 from heliostat.data.steps.length import LengthStep
 from heliostat.data.steps.normalise import NormaliseStep
-from heliostat.data.steps.perplexity import NgramPerplexity, PerplexityStep
+from heliostat.data.steps.perplexity import PerplexityStep, ServedPerplexity
 from heliostat.data.steps.pii import PiiStep
 from heliostat.data.steps.quality import QualityStep
 from heliostat.data.steps.repetition import GopherRepetitionStep
-from heliostat.data.steps.topics import LdaTopicStep
+from heliostat.data.steps.topics import EmbeddingTopicStep, LdaTopicStep
 
 DocumentStepConfig = (
     NormaliseStep
@@ -42,6 +42,7 @@ DocumentStepConfig = (
     | PerplexityStep
     | QualityStep
     | LdaTopicStep
+    | EmbeddingTopicStep
     | LabelAgreementStep
     | PiiStep
     | DecontaminateStep
@@ -97,10 +98,10 @@ class CleanConfig(Config):
     @model_validator(mode="after")
     def _steps_judge_one_document_at_a_time(self) -> Self:
         for step in self.steps:
-            if isinstance(step, PerplexityStep) and not isinstance(step.model, NgramPerplexity):
+            if isinstance(step, PerplexityStep) and isinstance(step.model, ServedPerplexity):
                 raise ValueError(
-                    f"perplexity: a model of kind '{step.model.kind}' cannot be used here; use kind: ngram "
-                    "with a reference text"
+                    "perplexity: a model of kind 'served' cannot be used here; use kind: ngram with a "
+                    "reference text, or kind: model"
                 )
             if isinstance(step, LabelAgreementStep) and step.needs_all_labels:
                 raise ValueError("label_agreement: method dawid_skene cannot be used here; use majority")

@@ -14,12 +14,14 @@ from heliostat.data.before_after import domain_terms
 from heliostat.data.config import CleanConfig, DecisionConfig, DocumentStepConfig
 from heliostat.data.dedup_config import DecontaminateStep
 from heliostat.data.documents import Document
+from heliostat.data.judges import check_judges
 from heliostat.data.segments import all_document_steps
 from heliostat.data.source_config import FilesSource
 from heliostat.data.sources import check_sources, fingerprint_sources, units_of
 from heliostat.data.steps.blocklist import BlocklistStep, blocklist_fingerprint
 from heliostat.data.steps.fitting import FittedStep, fit_step, references
-from heliostat.data.tasks import Statistics, TaskOfWork, Work, fitted_name
+from heliostat.data.steps.topics import EmbeddingTopicStep
+from heliostat.data.tasks import Statistics, TaskOfWork, Work, context_of, fitted_name
 from heliostat.workspace import key_of
 
 StepConfig = DocumentStepConfig | DecisionConfig
@@ -43,10 +45,10 @@ def fingerprint_references(config: CleanConfig) -> str:
 
 
 def check_references(config: CleanConfig) -> None:
-    """See that the steps' files are there and of a known form.
+    """See that the steps' files are there and of a known form, and the models they ask known.
 
     Raises:
-        ConfigError, DataError: one is not.
+        ConfigError, DataError, ModelError: one is not.
     """
     for step in config.steps:
         if reference_paths(step):
@@ -54,6 +56,7 @@ def check_references(config: CleanConfig) -> None:
         if isinstance(step, BlocklistStep):
             blocklist_fingerprint(step)
     domain_terms(config)
+    check_judges(config)
 
 
 def read_references(paths: tuple[str, ...]) -> Iterator[Document]:
@@ -78,7 +81,7 @@ class FitTask(TaskOfWork):
     def make(self) -> Statistics:
         """Write what was learned."""
         sink = BytesIO()
-        np.savez(sink, allow_pickle=False, **_learn(self.config))
+        np.savez(sink, allow_pickle=False, **_learn(self.config, self.work))
         self.scratch.write_bytes(fitted_name(self.config), sink.getvalue())
         return {}
 
@@ -92,10 +95,11 @@ def _sources_of(step: StepConfig) -> CleanConfig:
     return CleanConfig(sources=tuple(FilesSource(path=path) for path in reference_paths(step)))
 
 
-def _learn(config: DocumentStepConfig) -> dict[str, np.ndarray]:
+def _learn(config: DocumentStepConfig, work: Work) -> dict[str, np.ndarray]:
     if isinstance(config, DecontaminateStep):
         documents = list(read_references(config.against))
         texts, uids = [each.whole_text for each in documents], [each.uid for each in documents]
         return decontamination.fit(texts, uids, config).arrays()
     assert isinstance(config, FittedStep), "whoever names references learns from them"
-    return fit_step(config, lambda path: (each.whole_text for each in read_references((path,))))
+    embed = context_of(work).embed(config) if isinstance(config, EmbeddingTopicStep) else None
+    return fit_step(config, lambda path: (each.whole_text for each in read_references((path,))), embed)

@@ -5,11 +5,12 @@ from functools import partial
 import heliostat
 from heliostat.data.artifacts import fill_dataset, fill_tokenized
 from heliostat.data.config import DataConfig
+from heliostat.data.judges import bring_judges
 from heliostat.data.near_decision import NearWork, nominate_here
 from heliostat.data.near_dedup import Candidates
 from heliostat.data.references import fingerprint_references
 from heliostat.data.sources import fingerprint_sources
-from heliostat.data.tasks import Runner
+from heliostat.data.tasks import Runner, StepModels
 from heliostat.models.loading import tokenizer_fingerprint
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
@@ -28,6 +29,7 @@ def prepare_data(
     Raises:
         ConfigError: a source is not there.
         DataError: a source is empty, of another format or lacks a column; or no document was kept.
+        ModelError: a model that a step asks is not to be had.
         ClusterError: the cluster can never give one task what `resources` asks.
     """
     dataset = _cleaned(config, model, workspace, force)
@@ -42,13 +44,15 @@ def _cleaned(config: DataConfig, model: Artifact | None, workspace: Workspace, f
     sources = fingerprint_sources(config) + fingerprint_references(config.cleaning)
     if model and config.cleaning.needs_tokenizer:
         sources += tokenizer_fingerprint(artifact_folder(model))
+    models = StepModels(model, bring_judges(config.cleaning, workspace))
+    sources += "".join(judge.content for _, judge in sorted(models.judges.items()))
     request = Request("clean", "dataset", config.name, config.cleaning, sources=sources)
-    return find_or_make(workspace, request, partial(_clean, config, model), force)
+    return find_or_make(workspace, request, partial(_clean, config, models), force)
 
 
-def _clean(config: DataConfig, model: Artifact | None, publication: Publication, run: StageRun) -> None:
+def _clean(config: DataConfig, models: StepModels, publication: Publication, run: StageRun) -> None:
     scratch = _scratch(run)
-    facts = fill_dataset(config, model, publication.folder, scratch, _runner(config, run), _nominate)
+    facts = fill_dataset(config, models, publication.folder, scratch, _runner(config, run), _nominate)
     publication.facts |= facts
     run.log({"documents_read": facts["documents_read"], "documents_kept": sum(facts["documents"].values())})
     scratch.delete("")

@@ -26,11 +26,17 @@ from heliostat.data.steps.interface import DocumentStep
 from heliostat.data.steps.language import LanguageStep, make_language
 from heliostat.data.steps.length import LengthStep, make_length
 from heliostat.data.steps.normalise import NormaliseStep, make_normalise
-from heliostat.data.steps.perplexity import PerplexityStep, make_perplexity
+from heliostat.data.steps.perplexity import ModelPerplexity, PerplexityStep, Scorer, make_perplexity
 from heliostat.data.steps.pii import PiiStep, make_pii
 from heliostat.data.steps.quality import QualityStep, make_quality
 from heliostat.data.steps.repetition import GopherRepetitionStep, make_gopher_repetition
-from heliostat.data.steps.topics import LdaTopicStep, make_lda_topic
+from heliostat.data.steps.topics import (
+    Embed,
+    EmbeddingTopicStep,
+    LdaTopicStep,
+    make_embedding_topic,
+    make_lda_topic,
+)
 
 CountTokens = Callable[[Document], int]
 Fitted = Mapping[str, np.ndarray]
@@ -38,10 +44,12 @@ Fitted = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class StepContext:
-    """What steps may need beside their config: the model's tokenizer, and what fitted steps learned."""
+    """What steps may need beside their config: a tokenizer, what fitted steps learned, and other models."""
 
     count_tokens: CountTokens
     fitted: Callable[[DocumentStepConfig], Fitted]
+    embed: Callable[[EmbeddingTopicStep], Embed]
+    scorer: Callable[[ModelPerplexity], Scorer]
 
 
 @dataclass
@@ -95,6 +103,12 @@ def make_step(config: DocumentStepConfig, context: StepContext) -> DocumentStep:
     return _MAKERS[type(config)](config, context)
 
 
+def _make_perplexity(config: PerplexityStep, context: StepContext) -> DocumentStep:
+    if isinstance(config.model, ModelPerplexity):
+        return make_perplexity(config, {}, context.scorer(config.model))
+    return make_perplexity(config, context.fitted(config))
+
+
 _MAKERS: dict[type[Config], Callable[[Any, StepContext], DocumentStep]] = {
     BlocklistStep: lambda config, _: make_blocklist(config),
     C4Step: lambda config, _: make_c4(config),
@@ -104,10 +118,13 @@ _MAKERS: dict[type[Config], Callable[[Any, StepContext], DocumentStep]] = {
     GopherRepetitionStep: lambda config, _: make_gopher_repetition(config),
     LabelAgreementStep: lambda config, _: make_label_agreement(config),
     LanguageStep: lambda config, _: make_language(config),
+    EmbeddingTopicStep: lambda config, context: make_embedding_topic(
+        config, context.fitted(config), context.embed(config)
+    ),
     LdaTopicStep: lambda config, context: make_lda_topic(config, context.fitted(config)),
     LengthStep: lambda config, context: make_length(config, context.count_tokens),
     NormaliseStep: lambda config, _: make_normalise(config),
-    PerplexityStep: lambda config, context: make_perplexity(config, context.fitted(config)),
+    PerplexityStep: lambda config, context: _make_perplexity(config, context),
     PiiStep: lambda config, _: make_pii(config),
     QualityStep: lambda config, context: make_quality(config, context.fitted(config)),
 }

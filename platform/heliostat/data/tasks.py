@@ -5,8 +5,8 @@ next run after a kill, returns them and does nothing. Knows nothing of Ray.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,10 @@ import numpy as np
 from heliostat.data.config import CleanConfig, DocumentStepConfig
 from heliostat.data.documents import Document
 from heliostat.data.encoding import Encoder
+from heliostat.data.judges import embed_with, score_with
 from heliostat.data.step_row import Fitted, StepContext
+from heliostat.data.steps.perplexity import ModelPerplexity, Scorer
+from heliostat.data.steps.topics import Embed, EmbeddingTopicStep
 from heliostat.records import Artifact
 from heliostat.storage import Storage, artifact_folder
 
@@ -93,11 +96,19 @@ def _load_encoder(folder: Path) -> Encoder:
 
 
 @dataclass(frozen=True)
+class StepModels:
+    """The models that steps ask: the one whose tokenizer counts tokens, and judges by their references."""
+
+    counting: Artifact | None = None
+    judges: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Work:
     """What all cleaning tasks of one run of the stage share."""
 
     config: CleanConfig
-    model: Artifact | None
+    models: StepModels
     scratch: Storage
 
 
@@ -105,14 +116,20 @@ def context_of(work: Work) -> StepContext:
     """What the steps of a task need; tokenizer and fitted arrays are loaded when a step asks for them."""
 
     def count(document: Document) -> int:
-        assert work.model is not None, "a recipe that counts tokens has a model"
-        return encoder_of(work.model).count_tokens([document])[0]
+        assert work.models.counting is not None, "a recipe that counts tokens has a model"
+        return encoder_of(work.models.counting).count_tokens([document])[0]
 
     def fitted(config: DocumentStepConfig) -> Fitted:
         with np.load(BytesIO(work.scratch.read_bytes(fitted_name(config))), allow_pickle=False) as arrays:
             return dict(arrays)
 
-    return StepContext(count, fitted)
+    def embed(config: EmbeddingTopicStep) -> Embed:
+        return embed_with(work.models.judges[config.embedder])
+
+    def scorer(config: ModelPerplexity) -> Scorer:
+        return score_with(work.models.judges[config.reference], config)
+
+    return StepContext(count, fitted, embed, scorer)
 
 
 def fitted_name(config: DocumentStepConfig) -> str:

@@ -67,6 +67,18 @@ def import_embedder(reference: str, workspace: Workspace, force: bool = False) -
     return find_or_make(workspace, Request("import", "model", source.name.lower(), config), work, force)
 
 
+def check_embedder(reference: str) -> None:
+    """See that `import_embedder` could import it, as far as a look without a download can tell.
+
+    Raises:
+        ModelError: unknown, not there, or unsafe.
+    """
+    if reference.startswith(PACKAGE_PREFIX):
+        _package_named(reference)
+    else:
+        check_model_folder(Path(reference).expanduser().resolve())
+
+
 def load_embedder(folder: Path, num_threads: int = 1) -> Embed:
     """The embedder in a folder, on the CPU.
 

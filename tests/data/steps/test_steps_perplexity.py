@@ -110,7 +110,7 @@ def test_limits_are_included_and_any_scorer_will_do(limits, perplexity, expected
         asked.extend(texts)
         return [perplexity]
 
-    config = PerplexityStep(model=ModelPerplexity(artifact="model-1"), **limits)
+    config = PerplexityStep(model=ModelPerplexity(reference="model-1"), **limits)
     result = make_perplexity(config, {}, scorer)(document("text 文本"))
     assert asked == ["text 文本"]
     assert (
@@ -120,7 +120,7 @@ def test_limits_are_included_and_any_scorer_will_do(limits, perplexity, expected
 
 def test_what_has_to_be_read_before():
     assert references(PerplexityStep(model=NGRAM)) == ("manual.txt",)
-    assert references(PerplexityStep(model=ModelPerplexity(artifact="m"))) == ()
+    assert references(PerplexityStep(model=ModelPerplexity(reference="m"))) == ()
     assert references(PerplexityStep(model=ServedPerplexity(url="http://h/v1", model="m"))) == ()
     assert references(LengthStep(min_words=1)) == ()
 

@@ -36,15 +36,14 @@ class NgramPerplexity(Config):
 
 
 class ModelPerplexity(Config):
-    """A causal language model of the workspace (an artifact's id or name) or in a folder.
+    """A causal language model: `pypi:NAME` of the catalogue, or a folder, such as a workspace's model.
 
     Perplexity is per token of that model, over the first `max_tokens` of a document.
     """
 
     kind: Literal["model"] = "model"
-    artifact: str = Field(min_length=1)
+    reference: str = Field(min_length=1)
     max_tokens: int = Field(default=1024, ge=2)
-    batch_size: int = Field(default=8, ge=1)
 
 
 class ServedPerplexity(Config):
