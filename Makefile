@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 IN_TWO := --numprocesses 2 --dist loadgroup
 RECIPE ?= jobs/recipes/quickstart.yaml
 
+# Compiled tests are kept: rewriting their assertions takes longer than most of them do.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-slow bench-data check format clean
 
 setup: $(READY)
