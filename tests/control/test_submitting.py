@@ -76,6 +76,7 @@ def test_heliostat_submit_runs_a_recipe_and_follows_it(cluster, recipe, place, c
     assert (job.status, job.recipe, job.user) == ("SUCCEEDED", "sums", runs[0].provenance.user)
 
 
+@pytest.mark.slow
 def test_rays_own_submit_runs_the_same_job_and_finds_what_is_finished(cluster, recipe, place):
     workspace = place / "workspace"
     before = {run.id: run.attempts for run in list_runs(Workspace.resolve(str(workspace)))}

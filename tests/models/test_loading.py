@@ -25,6 +25,7 @@ def test_weights_that_lack_a_tensor_are_refused(model_copy):
         load_model(model_copy)
 
 
+@pytest.mark.heavy
 def test_a_folder_that_is_no_model_is_refused_in_one_line(tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json"):
         load_model(tmp_path)

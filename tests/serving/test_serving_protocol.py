@@ -131,6 +131,7 @@ def test_no_messages_are_refused():
         to_prompt([])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("parameters", "allowed"),
     [
