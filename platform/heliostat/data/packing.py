@@ -7,7 +7,14 @@ documents apart (see `heliostat.tokenized`).
 Ding et al. find the room for one piece at a time. Here pieces of a length are placed together: the sequence
 that best fits the first of them is, one piece fuller, the best fit for the second, until no more go in. So
 the work grows with the different lengths and rooms there are, hardly with the number of pieces.
+
+Best fit is near the least possible where there are many pieces of many lengths. Few pieces of a fifth of a
+sequence each leave it with rests that nothing fits into; then sequences are filled one by one instead, each
+as full as the pieces left allow: minimum bin slack (Gupta and Ho, 1999), by a subset sum.
 """
+
+from collections import Counter, deque
+from collections.abc import Iterator
 
 import numpy as np
 import xxhash
@@ -15,16 +22,36 @@ import xxhash
 from heliostat.data.encoding import Encoded
 from heliostat.tokenized import PackedSequence
 
+_NEAR_ENOUGH = 0.005
+"""Best fit's sequences above the least that could hold the tokens."""
+_MOST_WORK = 3_000_000
+"""Lengths that `minimum_slack` looks at before it gives up: about a second."""
+
 
 def pack(
     pieces: list[Encoded], max_sequence_length: int, packing: bool = True, seed: int = 0
 ) -> list[PackedSequence]:
     """All pieces, packed, in an order shuffled by hash; without `packing`, a sequence for each."""
     lengths = np.fromiter((len(piece.input_ids) for piece in pieces), dtype=np.int64, count=len(pieces))
-    numbers = best_fit(lengths, max_sequence_length) if packing else np.arange(len(pieces))
+    numbers = fewest_sequences(lengths, max_sequence_length) if packing else np.arange(len(pieces))
     rows = [[pieces[at] for at in positions] for positions in contents_of(numbers, lengths)]
     rows.sort(key=lambda row: _shuffle_key(row, seed))
     return [_sequence(row) for row in rows]
+
+
+def fewest_sequences(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """The sequence of each piece, by best fit or, where that takes fewer sequences, by minimum slack.
+
+    Arguments, result and repeatability are those of `best_fit`.
+    """
+    numbers = best_fit(lengths, capacity)
+    needed = -(-int(lengths.sum()) // capacity)
+    opened = int(numbers.max()) + 1 if len(numbers) else 0
+    if opened > needed * (1 + _NEAR_ENOUGH):
+        tighter = minimum_slack(lengths, capacity, opened)
+        if tighter is not None:
+            return tighter
+    return numbers
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
@@ -46,6 +73,72 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
             numbers[order[start : start + len(placed)]] = placed
             start += len(placed)
     return numbers
+
+
+def minimum_slack(lengths: np.ndarray, capacity: int, fewer_than: int) -> np.ndarray | None:
+    """The sequence of each piece; each sequence in turn gets the longest piece left and what fills it best.
+
+    `lengths` and the result are those of `best_fit`. None if it takes `fewer_than` sequences or more, or more
+    work than is worth it: that is counted, not timed, so that the same lengths always give the same.
+    """
+    positions = {
+        length: deque(np.flatnonzero(lengths == length).tolist()) for length in np.unique(lengths).tolist()
+    }
+    left = {length: len(of_length) for length, of_length in sorted(positions.items(), reverse=True)}
+    numbers = np.empty(len(lengths), dtype=np.int64)
+    work = opened = 0
+    while left and opened < fewer_than and work < _MOST_WORK:
+        work += len(left)
+        row = _fullest(left, capacity)
+        # As many sequences alike as there are pieces for: none could be fuller, with pieces gone.
+        alike = min(left[length] // count for length, count in row.items())
+        for length, count in row.items():
+            for number in range(opened, opened + alike):
+                for _ in range(count):
+                    numbers[positions[length].popleft()] = number
+            left[length] -= alike * count
+            if not left[length]:
+                del left[length]
+        opened += alike
+    return None if left or opened >= fewer_than else numbers
+
+
+def _fullest(left: dict[int, int], capacity: int) -> Counter[int]:
+    """The longest piece and those that fill its sequence best: how many of each length.
+
+    `left`: how many pieces there are of each length, the longest length first.
+    """
+    longest = next(iter(left))
+    room = capacity - longest
+    groups: list[tuple[int, int]] = []
+    reachable = [1]  # after n groups: a bit for each sum of some of them
+    for length, group in _groups(left, room):
+        groups.append((length, group))
+        shifted = reachable[-1] << (length * group)
+        reachable.append((reachable[-1] | shifted) & ((2 << room) - 1))
+        if reachable[-1] >> room:
+            break
+    row = Counter((longest,))
+    missing = reachable.pop().bit_length() - 1
+    for (length, group), without in zip(reversed(groups), reversed(reachable), strict=True):
+        if not without >> missing & 1:  # so the shortest pieces are left for later where that is possible
+            missing -= length * group
+            row[length] += group
+    return row
+
+
+def _groups(left: dict[int, int], room: int) -> Iterator[tuple[int, int]]:
+    """Lengths with how many pieces go in together, in the order of `left`. Of ten pieces the groups are 1, 2,
+    4 and 3: every number of them up to ten is the sum of some groups."""
+    longest = next(iter(left))
+    for length, count in left.items():
+        if length <= room:
+            rest, group = min(count - (length == longest), room // length), 1
+            while rest:
+                group = min(group, rest)
+                yield length, group
+                rest -= group
+                group *= 2
 
 
 class _Rooms:
