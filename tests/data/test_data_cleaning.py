@@ -1,6 +1,7 @@
 """The engine of cleaning: segments, evidence for every deletion, references, mixtures, and Ray's shuffle."""
 
 import itertools
+import json
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.data.in_process import digest, in_order, prepare, texts, write_jsonl
+from tests.data.in_process import digest, in_order, prepare, shuffled, texts, write_jsonl
 
 from heliostat.data.cleaning import clean
 from heliostat.data.comparison import CHANGED, NOT_READ, Moved, compare_datasets
@@ -97,6 +98,45 @@ def test_steps_are_cut_where_all_documents_are_looked_at(kinds, expected):
     assert [
         ([name for name, _ in each.steps], [name for name, _ in each.decisions]) for each in found
     ] == expected
+
+
+def test_a_step_that_learns_from_all_labels_begins_a_segment():
+    learning = {"kind": "label_agreement", "method": "dawid_skene"}
+    kinds = [{"kind": "normalise"}, learning, {"kind": "pii"}, {"kind": "exact_dedup"}]
+    found = segments_of(CleanConfig.model_validate({"sources": ["x.jsonl"], "steps": kinds}))
+    assert [[name for name, _ in each.steps] for each in found] == [
+        ["normalise"],
+        ["label_agreement", "pii"],
+        [],
+    ]
+    assert [each.learning is not None for each in found] == [False, True, False]
+    with pytest.raises(ValueError, match="dawid_skene stands twice"):
+        CleanConfig.model_validate({"sources": ["x.jsonl"], "steps": [learning, learning]})
+
+
+@pytest.mark.parametrize("run_all", [in_order, shuffled(1)])
+def test_annotators_are_learned_from_what_earlier_steps_left(tmp_path, model, run_all):
+    """The third annotator is wrong in all that stays; what dedup drops would say that he is right."""
+    right = [("a", "b"), ("b", "a")] * 12
+    rows = [{"text": prose(n), "votes": [label, label, other]} for n, (label, other) in enumerate(right)]
+    rows += [{"text": prose(0), "votes": [other, other, label]} for label, other in right * 3]
+    rows += [{"text": prose(100), "votes": ["a", None, "b"]}, {"text": prose(101)}]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    source = {"kind": "jsonl", "path": str(path), "columns": {"text": "text"}, "keep_columns": ["votes"]}
+    learning = {"kind": "label_agreement", "column": "votes", "method": "dawid_skene", "min_agreement": 0.9}
+    made = config(path, sources=[source], steps=[{"kind": "exact_dedup"}, learning])
+    dataset, _ = prepare(made, model, tmp_path / "ws", run_all)
+    assert dataset.facts["steps"][1:] == [
+        {"step": "exact_dedup", "read": 98, "kept": 26, "dropped": {"exact_duplicate": 72}},
+        {"step": "label_agreement", "read": 26, "kept": 25, "dropped": {"too_few_annotators": 1}},
+    ]
+    kept = {
+        row["text"]: json.loads(row["metadata"])
+        for split in SPLITS
+        for row in rows_of(artifact_folder(dataset), f"{split}/*.parquet")
+    }
+    assert [kept[prose(n)]["label"] for n in range(24)] == [label for label, _ in right]
+    assert kept[prose(100)]["label"] == "a"
 
 
 def test_a_near_duplicate_goes_with_its_evidence_and_what_only_looks_alike_stays(tmp_path, model):

@@ -6,7 +6,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from heliostat.text.agreement import cohen_kappa, dawid_skene, fleiss_kappa, krippendorff_alpha, majority
+from heliostat.text.agreement import (
+    cohen_kappa,
+    dawid_skene,
+    fleiss_kappa,
+    krippendorff_alpha,
+    likeliest,
+    majority,
+)
 
 N = None
 # Krippendorff (2011), "Computing Krippendorff's alpha-reliability", section E: four observers, twelve units
@@ -140,8 +147,16 @@ def test_majority(document, expected):
     assert majority(document) == expected
 
 
+def answers(labels, annotators=None):
+    """Documents as pairs of who and what; by default everyone has one column."""
+    return [
+        [(str(annotators[i] if annotators else i), label) for i, label in enumerate(row) if label is not None]
+        for row in labels
+    ]
+
+
 def test_dawid_and_skene_find_their_anaesthetists():
-    found = dawid_skene(ANAESTHETISTS, annotators=(0, 0, 0, 1, 2, 3, 4))
+    found = dawid_skene(answers(ANAESTHETISTS, (0, 0, 0, 1, 2, 3, 4)))
     assert found.classes == ("1", "2", "3", "4")
     np.testing.assert_allclose(found.prior, [0.40, 0.42, 0.11, 0.07], atol=0.005)
     np.testing.assert_allclose(found.confusions[0].diagonal(), [0.89, 0.88, 0.66, 0.44], atol=0.005)
@@ -158,7 +173,7 @@ def test_dawid_and_skene_find_their_anaesthetists():
 
 def test_dawid_and_skene_is_a_fixed_point_of_both_steps():
     labels = [row[:3] for row in ANAESTHETISTS]
-    found = dawid_skene(labels, tolerance=1e-12, max_rounds=5000)
+    found = dawid_skene(answers(labels), tolerance=1e-12, max_rounds=5000)
     for person in range(3):
         for true in range(4):
             weights = found.posteriors[:, true]
@@ -166,8 +181,8 @@ def test_dawid_and_skene_is_a_fixed_point_of_both_steps():
                 share = sum(w for w, row in zip(weights, labels, strict=True) if row[person] == label)
                 assert found.confusions[person, true, given] == pytest.approx(share / weights.sum(), abs=1e-6)
     for row, posterior in zip(labels, found.posteriors, strict=True):
-        answers = [found.classes.index(label) for label in row]
-        joint = found.prior * np.prod([found.confusions[p, :, a] for p, a in enumerate(answers)], axis=0)
+        given = [found.classes.index(label) for label in row]
+        joint = found.prior * np.prod([found.confusions[p, :, g] for p, g in enumerate(given)], axis=0)
         np.testing.assert_allclose(posterior, joint / joint.sum(), atol=1e-6)
 
 
@@ -178,7 +193,7 @@ def test_dawid_and_skene_trust_the_good_annotator_more_than_two_guessers():
     fair = [label if chance.random() < 0.8 else "ab"[label == "a"] for label in truth]
     guesses = [[chance.choice("ab") for _ in truth] for _ in range(2)]
     labels = list(zip(good, fair, *guesses, strict=True))
-    found = dawid_skene(labels)
+    found = dawid_skene(answers(labels))
     resolved = [found.classes[place] for place in found.posteriors.argmax(axis=1)]
     by_vote = sum(majority(row)[0] == label for row, label in zip(labels, truth, strict=True))
     right = sum(label == expected for label, expected in zip(resolved, truth, strict=True))
@@ -188,14 +203,31 @@ def test_dawid_and_skene_trust_the_good_annotator_more_than_two_guessers():
 
 
 def test_dawid_and_skene_give_a_document_without_labels_the_prior():
-    found = dawid_skene([["a", "a"], ["b", None], [None, None], []])
+    found = dawid_skene(answers([["a", "a"], ["b", None], [None, None], []]))
     np.testing.assert_allclose(found.posteriors[2], found.prior)
     np.testing.assert_allclose(found.prior, [0.5, 0.5])
     with pytest.raises(ValueError, match="no labels"):
-        dawid_skene([[None], []])
+        dawid_skene(answers([[None], []]))
 
 
 def test_dawid_and_skene_are_deterministic():
-    first, second = (dawid_skene(ANAESTHETISTS) for _ in range(2))
+    first, second = (dawid_skene(answers(ANAESTHETISTS)) for _ in range(2))
     assert first.posteriors.tobytes() == second.posteriors.tobytes()
     assert first.rounds == second.rounds < 500
+
+
+def test_a_weight_stands_for_documents_with_the_same_answers():
+    alike = Counter(ANAESTHETISTS)
+    once = dawid_skene(answers(alike), weights=list(alike.values()))
+    each = dawid_skene(answers(ANAESTHETISTS))
+    np.testing.assert_allclose(once.prior, each.prior, atol=1e-9)
+    np.testing.assert_allclose(once.confusions, each.confusions, atol=1e-9)
+
+
+def test_what_was_learned_gives_each_document_its_probabilities_again():
+    found = dawid_skene(answers(ANAESTHETISTS))
+    for patient, posterior in zip(ANAESTHETISTS, found.posteriors, strict=True):
+        pairs = [(person, found.classes.index(label)) for person, label in enumerate(patient)]
+        place, probability = likeliest(pairs, found.prior, found.confusions)
+        assert place == posterior.argmax()
+        assert probability == pytest.approx(posterior.max(), abs=1e-12)

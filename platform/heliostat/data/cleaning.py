@@ -1,8 +1,8 @@
 """From sources to cleaned documents, split: which tasks run in which order.
 
 Segment by segment: tasks over shards apply the steps, then a decision over all documents says who repeats
-whom. At the end every shard is written out by split. Tasks are pure and leave their statistics last, so a run
-that was killed goes on with the first task that is not done.
+whom, or a step learns from all that are left. At the end every shard is written out by split. Tasks are pure
+and leave their statistics last, so a run that was killed goes on with the first task that is not done.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from heliostat.data.cleaning_tasks import ApplyTask, ReadTask, Shard, WriteTask
+from heliostat.data.cleaning_tasks import ApplyTask, LearnLabelsTask, ReadTask, Shard, WriteTask
 from heliostat.data.config import CleanConfig
 from heliostat.data.decisions import NOTHING_DECIDED, Decision, decide
 from heliostat.data.documents import READ_STEP
@@ -102,6 +102,10 @@ def clean(
     decision = decide(work, first, shards, run_all, nominate) if first.decisions else NOTHING_DECIDED
     told = dict(decision.told)
     for segment in further:
+        if segment.learning:
+            verdicts = tuple((shard, decision.files_of(shard)[0]) for shard in shards)
+            learning = LearnLabelsTask(segment.learning, verdicts, work)
+            _run([learning], "Learning from all labels", account, run_all)
         if segment.steps:
             applies = [ApplyTask(shard, *decision.files_of(shard), segment, work) for shard in shards]
             shards = _run(applies, "Cleaning further", account, run_all)

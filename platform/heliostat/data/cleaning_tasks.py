@@ -29,8 +29,10 @@ from heliostat.data.shards import (
 )
 from heliostat.data.sources import Unit
 from heliostat.data.step_row import StepRow, make_steps
-from heliostat.data.tasks import Statistics, TaskOfWork, Work, context_of
+from heliostat.data.steps.agreement import LabelAgreementStep, answers_of, learn_annotators
+from heliostat.data.tasks import Statistics, TaskOfWork, Work, arrays_bytes, context_of, fitted_name
 from heliostat.storage import Storage
+from heliostat.text.agreement import Answer
 from heliostat.tokenized import SPLITS
 
 DROPPED_FOLDER = "dropped"
@@ -145,6 +147,38 @@ class ReadTask(TaskOfWork):
                 characters += sum(_characters(outcome) for outcome in batch)
                 writer.add(steps.apply(batch), {"priority": np.full(len(batch), unit.priority)})
         return {"documents": read, "read": read, "characters": characters} | writer.statistics(steps)
+
+
+@dataclass(frozen=True)
+class LearnLabelsTask(TaskOfWork):
+    """Let the step on labels learn how the annotators of all documents err."""
+
+    config: LabelAgreementStep
+    shards: tuple[tuple[Shard, str], ...]
+    """With the file of each that says which documents no longer count."""
+    work: Work
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return fitted_name(self.config).removesuffix(".npz")
+
+    def make(self) -> Statistics:
+        """Write what was learned."""
+        learned = learn_annotators(self._answers())
+        self.scratch.write_bytes(fitted_name(self.config), arrays_bytes(learned))
+        return {"documents": sum(shard.documents for shard, _ in self.shards)}
+
+    def _answers(self) -> Iterator[list[Answer]]:
+        for shard, verdict in self.shards:
+            gone = read_verdict(self.scratch, verdict)
+            with open_shard(self.scratch, f"{shard.name}.arrow") as reader:
+                position = 0
+                for number in range(reader.num_record_batches):
+                    for document in documents_of(reader.get_batch(number)):
+                        if position not in gone:
+                            yield answers_of(self.config, document)
+                        position += 1
 
 
 @dataclass(frozen=True)

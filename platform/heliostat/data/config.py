@@ -24,7 +24,7 @@ from heliostat.data.steps.gopher import GopherQualityStep
 from heliostat.data.steps.language import LanguageStep
 from heliostat.data.steps.length import LengthStep
 from heliostat.data.steps.normalise import NormaliseStep
-from heliostat.data.steps.perplexity import PerplexityStep, ServedPerplexity
+from heliostat.data.steps.perplexity import PerplexityStep
 from heliostat.data.steps.pii import PiiStep
 from heliostat.data.steps.quality import QualityStep
 from heliostat.data.steps.repetition import GopherRepetitionStep
@@ -96,15 +96,12 @@ class CleanConfig(Config):
     """A text file with the domain's terms, one a line: the report says which share of them is mentioned."""
 
     @model_validator(mode="after")
-    def _steps_judge_one_document_at_a_time(self) -> Self:
-        for step in self.steps:
-            if isinstance(step, PerplexityStep) and isinstance(step.model, ServedPerplexity):
-                raise ValueError(
-                    "perplexity: a model of kind 'served' cannot be used here; use kind: ngram with a "
-                    "reference text, or kind: model"
-                )
-            if isinstance(step, LabelAgreementStep) and step.needs_all_labels:
-                raise ValueError("label_agreement: method dawid_skene cannot be used here; use majority")
+    def _annotators_are_learned_once(self) -> Self:
+        learning = [
+            each for each in self.steps if isinstance(each, LabelAgreementStep) and each.needs_all_labels
+        ]
+        if len(learning) > 1:
+            raise ValueError("label_agreement: method dawid_skene stands twice in the steps; once is enough")
         return self
 
     @property

@@ -5,7 +5,6 @@ A step that learns does so once, in a task before anything else is read; its arr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from heliostat.data.sources import check_sources, fingerprint_sources, units_of
 from heliostat.data.steps.blocklist import BlocklistStep, blocklist_fingerprint
 from heliostat.data.steps.fitting import FittedStep, fit_step, references
 from heliostat.data.steps.topics import EmbeddingTopicStep
-from heliostat.data.tasks import Statistics, TaskOfWork, Work, context_of, fitted_name
+from heliostat.data.tasks import Statistics, TaskOfWork, Work, arrays_bytes, context_of, fitted_name
 from heliostat.workspace import key_of
 
 StepConfig = DocumentStepConfig | DecisionConfig
@@ -80,9 +79,8 @@ class FitTask(TaskOfWork):
 
     def make(self) -> Statistics:
         """Write what was learned."""
-        sink = BytesIO()
-        np.savez(sink, allow_pickle=False, **_learn(self.config, self.work))
-        self.scratch.write_bytes(fitted_name(self.config), sink.getvalue())
+        learned = _learn(self.config, self.work)
+        self.scratch.write_bytes(fitted_name(self.config), arrays_bytes(learned))
         return {}
 
 

@@ -1,19 +1,29 @@
-"""A recipe's steps, cut where a decision over all documents comes: what one go over a shard can do."""
+"""A recipe's steps, cut where something looks at all documents: what one go over a shard can do."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 from heliostat.data.config import CleanConfig, DecisionConfig, DocumentStepConfig
 from heliostat.data.dedup_config import ExactDedupStep, NearDedupStep
+from heliostat.data.steps.agreement import LabelAgreementStep
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps over single documents, and the decisions over all of them that follow; with the steps' names."""
+    """Steps over single documents, and the decisions over all of them that follow; with the steps' names.
+
+    A step that learns from all documents is the first of its segment.
+    """
 
     number: int
     steps: tuple[tuple[str, DocumentStepConfig], ...]
     decisions: tuple[tuple[str, DecisionConfig], ...] = ()
+
+    @property
+    def learning(self) -> LabelAgreementStep | None:
+        """The step that learns from the documents that come to this segment."""
+        first = self.steps[0][1] if self.steps else None
+        return first if isinstance(first, LabelAgreementStep) and first.needs_all_labels else None
 
     @property
     def near(self) -> NearDedupStep | None:
@@ -33,25 +43,31 @@ def named_steps(config: CleanConfig) -> list[tuple[str, DocumentStepConfig | Dec
 
 
 def segments_of(config: CleanConfig) -> tuple[Segment, ...]:
-    """The segments in their order; there is at least one, and only the last is without decisions.
+    """The segments in their order; there is at least one.
 
-    The last may hold no step at all: then a decision was the recipe's last step.
+    The first may hold no step at all, where the recipe's first learns, and the last, where a decision was the
+    recipe's last step.
     """
     segments: list[Segment] = []
     steps: list[tuple[str, DocumentStepConfig]] = []
     decisions: list[tuple[str, DecisionConfig]] = []
+
+    def cut() -> None:
+        segments.append(Segment(len(segments), tuple(steps), tuple(decisions)))
+        steps.clear()
+        decisions.clear()
+
     for name, step in named_steps(config):
         if isinstance(step, (ExactDedupStep, NearDedupStep)):
             decisions.append((name, step))
             continue
-        if decisions:
-            segments.append(Segment(len(segments), tuple(steps), tuple(decisions)))
-            steps, decisions = [], []
+        if decisions or (isinstance(step, LabelAgreementStep) and step.needs_all_labels):
+            cut()
         steps.append((name, step))
     if decisions:
-        segments.append(Segment(len(segments), tuple(steps), tuple(decisions)))
-        steps = []
-    return (*segments, Segment(len(segments), tuple(steps)))
+        cut()
+    cut()
+    return tuple(segments)
 
 
 def all_document_steps(config: CleanConfig) -> list[tuple[str, DocumentStepConfig]]:

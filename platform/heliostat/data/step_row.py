@@ -116,7 +116,9 @@ _MAKERS: dict[type[Config], Callable[[Any, StepContext], DocumentStep]] = {
     FineWebStep: lambda config, _: make_fineweb(config),
     GopherQualityStep: lambda config, _: make_gopher_quality(config),
     GopherRepetitionStep: lambda config, _: make_gopher_repetition(config),
-    LabelAgreementStep: lambda config, _: make_label_agreement(config),
+    LabelAgreementStep: lambda config, context: make_label_agreement(
+        config, context.fitted(config) if config.needs_all_labels else None
+    ),
     LanguageStep: lambda config, _: make_language(config),
     EmbeddingTopicStep: lambda config, context: make_embedding_topic(
         config, context.fitted(config), context.embed(config)

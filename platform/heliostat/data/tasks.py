@@ -133,5 +133,12 @@ def context_of(work: Work) -> StepContext:
 
 
 def fitted_name(config: DocumentStepConfig) -> str:
-    """The file with what a step learned from its reference text."""
+    """The file with what a step learned, from its reference text or from all documents."""
     return f"fitted-{config.kind}-{config.fingerprint()[:12]}.npz"
+
+
+def arrays_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays as a file that `StepContext.fitted` reads; never anything to unpickle."""
+    sink = BytesIO()
+    np.savez(sink, allow_pickle=False, **arrays)
+    return sink.getvalue()

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 Label = str | float
 Labels = Sequence[Sequence[Label | None]]
+Answer = tuple[str, Label]
+"""Who gave a label, and the label."""
 Level = Literal["nominal", "ordinal", "interval"]
+
+_TINY = 1e-300
+"""Stands for a probability of 0, whose logarithm has to be taken."""
 
 
 def krippendorff_alpha(
@@ -154,6 +159,7 @@ class DawidSkene:
     """
 
     classes: tuple[Label, ...]
+    annotators: tuple[str, ...]
     posteriors: "np.ndarray"
     prior: "np.ndarray"
     confusions: "np.ndarray"
@@ -161,60 +167,73 @@ class DawidSkene:
 
 
 def dawid_skene(
-    labels: Labels,
-    annotators: Sequence[int] | None = None,
+    documents: Sequence[Sequence[Answer]],
+    weights: Sequence[float] | None = None,
     max_rounds: int = 500,
     tolerance: float = 1e-7,
 ) -> DawidSkene:
     """Dawid and Skene (1979), "Maximum likelihood estimation of observer error-rates using the EM algorithm".
 
     Starts from each document's shares of labels and ends when no probability changes by more than
-    `tolerance`. `annotators` numbers the columns from 0 where one person has several: by default everyone
-    has one.
+    `tolerance`. `weights` says how many documents each one stands for: those with the same answers need to be
+    given once only.
 
     Raises:
         ValueError: there is no label.
     """
     import numpy as np
 
-    numbers = annotators or range(max((len(document) for document in labels), default=0))
-    answers = [
-        (row, numbers[column], label)
-        for row, document in enumerate(labels)
-        for column, label in enumerate(document)
-        if label is not None
-    ]
+    answers = [(row, who, label) for row, document in enumerate(documents) for who, label in document]
     if not answers:
         raise ValueError("no labels to learn from")
+    annotators = tuple(sorted({who for _, who, _ in answers}))
     classes = tuple(sorted({label for _, _, label in answers}, key=_sorting))
+    number = {who: index for index, who in enumerate(annotators)}
     place = {label: index for index, label in enumerate(classes)}
-    documents, people, given = np.array([(row, who, place[label]) for row, who, label in answers]).T
-    num_classes, num_people = len(classes), max(numbers) + 1
+    rows, people, given = np.array([(row, number[who], place[label]) for row, who, label in answers]).T
+    num_classes, num_people = len(classes), len(annotators)
     cells = people * num_classes + given
 
-    def by_class(indices: np.ndarray, weights: np.ndarray, length: int) -> np.ndarray:
-        return np.stack([np.bincount(indices, column, length) for column in weights.T])
+    def by_class(indices: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
+        return np.stack([np.bincount(indices, column, length) for column in values.T])
 
-    shares = np.zeros((len(labels), num_classes))
-    np.add.at(shares, (documents, given), 1)
+    shares = np.zeros((len(documents), num_classes))
+    np.add.at(shares, (rows, given), 1)
     labelled = shares.any(axis=1)
+    times = np.ones(len(documents)) if weights is None else np.asarray(weights, dtype=np.float64)
     posteriors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1)
     rounds, change = 0, math.inf
     while change > tolerance and rounds < max_rounds:
         rounds += 1
-        prior = posteriors[labelled].mean(axis=0)
-        told = by_class(cells, posteriors[documents], num_people * num_classes)
+        counted = posteriors * times[:, None]
+        prior = counted[labelled].sum(axis=0) / times[labelled].sum()
+        told = by_class(cells, counted[rows], num_people * num_classes)
         told = told.reshape(num_classes, num_people, num_classes).swapaxes(0, 1)
-        confusions = told / np.maximum(told.sum(axis=2, keepdims=True), 1e-300)
-        logs = np.log(np.maximum(confusions, 1e-300))
-        likely = by_class(documents, logs[people, :, given], len(labels)).T + np.log(
-            np.maximum(prior, 1e-300)
-        )
+        confusions = told / np.maximum(told.sum(axis=2, keepdims=True), _TINY)
+        logs = np.log(np.maximum(confusions, _TINY))
+        likely = by_class(rows, logs[people, :, given], len(documents)).T + np.log(np.maximum(prior, _TINY))
         likely = np.exp(likely - likely.max(axis=1, keepdims=True))
         better = likely / likely.sum(axis=1, keepdims=True)
         change = float(np.abs(better - posteriors)[labelled].max())
         posteriors = better
-    return DawidSkene(classes, posteriors, prior, confusions, rounds)
+    return DawidSkene(classes, annotators, posteriors, prior, confusions, rounds)
+
+
+def likeliest(
+    answers: Sequence[tuple[int, int]], prior: "np.ndarray", confusions: "np.ndarray"
+) -> tuple[int, float]:
+    """The likeliest true class of a document and its probability, by what `dawid_skene` learned.
+
+    `answers` are pairs of an annotator's and a given class's number.
+    """
+    import numpy as np
+
+    likely = np.log(np.maximum(prior, _TINY))
+    for who, label in answers:
+        likely = likely + np.log(np.maximum(confusions[who, :, label], _TINY))
+    likely = np.exp(likely - likely.max())
+    best = int(likely.argmax())
+    return best, float(likely[best] / likely.sum())
 
 
 def _present(document: Sequence[Label | None]) -> list[Label]:

@@ -1,5 +1,7 @@
 """One label from several annotators: which, whether it is kept, and how far everyone agrees."""
 
+import random
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,10 +9,10 @@ from heliostat.data.documents import Document
 from heliostat.data.steps.agreement import (
     LabelAgreementStep,
     agreement_figures,
+    answers_of,
     judge_label,
-    labels_of,
+    learn_annotators,
     make_label_agreement,
-    resolve_labels,
 )
 from heliostat.data.steps.interface import Refusal
 
@@ -67,25 +69,57 @@ def test_limits_are_included():
     assert make_label_agreement(config)(labelled(list("aaabb"))) == Refusal("annotators_disagree", 0.6, "a")
 
 
+def learned_step(config: LabelAgreementStep, documents: list[Document]):
+    """The step when it has learned from these documents."""
+    return make_label_agreement(config, learn_annotators(answers_of(config, each) for each in documents))
+
+
 def test_dawid_skene_settles_a_tie_by_who_is_trusted():
     config = LabelAgreementStep(method="dawid_skene", min_agreement=0.8)
     documents = [labelled(labels) for labels in [list("aab"), list("bba"), list("aaa"), list("bbb")] * 10]
     documents += [labelled(["a", None, "b"]), labelled([None, None, None])]
-    resolved = resolve_labels(config, [labels_of(config, document) for document in documents])
-    assert [label for label, _ in resolved[:4]] == ["a", "b", "a", "b"]
-    assert resolved[40][0] == "a"
-    assert resolved[40][1] > 0.99
-    assert resolved[41] == (None, 0.0)
-    assert judge_label(config, documents[40], resolved[40]).metadata["label"] == "a"
-    assert judge_label(config, documents[41], resolved[41]) == Refusal("too_few_annotators", 0)
+    step = learned_step(config, documents)
+    assert [step(document).metadata["label"] for document in documents[:4]] == ["a", "b", "a", "b"]
+    tie = step(documents[40])
+    assert tie.metadata["label"] == "a"
+    assert tie.metadata["label_agreement"] > 0.99
+    assert step(documents[41]) == Refusal("too_few_annotators", 0)
     assert judge_label(config, documents[0], ("b", 0.6)) == Refusal("annotators_disagree", 0.6, "b")
 
 
-def test_without_any_label_nothing_is_resolved():
-    for method in ("majority", "dawid_skene"):
-        config = LabelAgreementStep(method=method)
-        assert resolve_labels(config, [[None], []]) == [(None, 0.0)] * 2
-        assert resolve_labels(config, []) == []
+def test_annotators_are_told_apart_by_their_names_where_they_have_some():
+    # Wei and Ana agree always, Bo never; in half of the documents Bo's label comes first
+    config = LabelAgreementStep(method="dawid_skene", min_agreement=0.8)
+
+    def named(**labels) -> Document:
+        names = {"annotators": list(labels)}
+        return Document("u", "file", 1, "d", "文本 text", metadata={"labels": list(labels.values())} | names)
+
+    documents = []
+    for label, other in [("好", "差"), ("差", "好")] * 10:
+        documents += [named(Wei=label, Ana=label, Bo=other), named(Bo=other, Wei=label, Ana=label)]
+    split = named(Bo="好", Wei="差")
+    assert learned_step(config, [*documents, split])(split).metadata["label"] == "差"
+    by_place = [
+        Document("u", "f", 1, "d", "t", metadata={"labels": each.metadata["labels"]}) for each in documents
+    ]
+    assert isinstance(learned_step(config, by_place)(by_place[1]), Refusal)
+
+
+def test_what_is_learned_does_not_depend_on_the_order_of_documents():
+    chance = random.Random(0)
+    documents = [[(str(who), chance.choice("abc")) for who in range(3)] for _ in range(300)]
+    once = learn_annotators(documents)
+    again = learn_annotators(chance.sample(documents, len(documents)))
+    assert {name: array.tobytes() for name, array in once.items()} == {
+        name: array.tobytes() for name, array in again.items()
+    }
+
+
+def test_without_any_label_nothing_is_learned_and_all_are_refused():
+    config = LabelAgreementStep(method="dawid_skene")
+    assert learn_annotators([[], []]) == {}
+    assert learned_step(config, [])(labelled([None])) == Refusal("too_few_annotators", 0)
 
 
 def test_figures_of_all_documents():

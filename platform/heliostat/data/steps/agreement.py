@@ -1,8 +1,9 @@
 """Which label a document gets when several annotators looked at it, and whether they agree enough."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,16 +11,23 @@ from heliostat.config import Config
 from heliostat.data.documents import Document
 from heliostat.data.steps.interface import DocumentStep, Refusal
 from heliostat.text.agreement import (
+    Answer,
     Level,
     cohen_kappa,
     dawid_skene,
     fleiss_kappa,
     krippendorff_alpha,
+    likeliest,
     majority,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 LABEL = "label"
 """The metadata that holds the label a document got."""
+ANNOTATORS = "annotators"
+"""The metadata that says who gave each of the labels, where the source does."""
 
 Labels = list[str | None]
 Resolved = tuple[str | None, float]
@@ -31,10 +39,10 @@ class LabelAgreementStep(Config):
 
     The labels are a list in the metadata `column`: one entry an annotator, null for who did not look at the
     document. `method: majority` takes the label most gave and the share of annotators who gave it;
-    `dawid_skene` learns from all documents how each annotator errs (the list must have the same annotators in
-    the same places everywhere) and takes the likeliest label and its probability. Documents below
-    `min_agreement` are dropped. `level` and `order` say how far apart two labels are, for the alpha of all
-    documents: labels of an ordinal scale that are no numbers need their `order`.
+    `dawid_skene` learns from all documents that come to it how each annotator errs, and takes the likeliest
+    label and its probability. It tells annotators apart by the metadata `annotators`, or else by their places
+    in the list. Documents below `min_agreement` are dropped. `level` and `order` say how far apart two labels
+    are, for the alpha of all documents: labels of an ordinal scale that are no numbers need their `order`.
     """
 
     kind: Literal["label_agreement"] = "label_agreement"
@@ -55,19 +63,16 @@ class LabelAgreementStep(Config):
 
     @property
     def needs_all_labels(self) -> bool:
-        """Whether `resolve_labels` has to see every document before one can be judged."""
+        """Whether `learn_annotators` has to see every document before one can be judged."""
         return self.method == "dawid_skene"
 
 
-def make_label_agreement(config: LabelAgreementStep) -> DocumentStep:
-    """The step of a config whose method is majority, which needs no other document."""
-    assert not config.needs_all_labels, "resolve_labels, then judge_label"
-
-    def step(document: Document) -> Document | Refusal:
-        labels = labels_of(config, document)
-        return judge_label(config, document, resolve_labels(config, [labels])[0])
-
-    return step
+def make_label_agreement(
+    config: LabelAgreementStep, learned: Mapping[str, "np.ndarray"] | None = None
+) -> DocumentStep:
+    """The step of a config; a method that needs all labels takes what `learn_annotators` gave."""
+    resolve = _by_confusions(learned) if learned is not None else _by_majority
+    return lambda document: judge_label(config, document, resolve(answers_of(config, document)))
 
 
 def labels_of(config: LabelAgreementStep, document: Document) -> Labels:
@@ -77,20 +82,52 @@ def labels_of(config: LabelAgreementStep, document: Document) -> Labels:
     return [_as_text(entry) for entry in entries]
 
 
-def resolve_labels(config: LabelAgreementStep, labels: Sequence[Labels]) -> list[Resolved]:
-    """The label of each document by the config's method, and how sure it is; None and 0 without labels."""
-    if not config.needs_all_labels:
-        return [(_text_or_none(label), share) for label, share in map(majority, labels)]
-    if not any(label is not None for document in labels for label in document):
-        return [(None, 0.0)] * len(labels)
-    learned = dawid_skene(labels)
-    best = learned.posteriors.argmax(axis=1).tolist()
-    return [
-        (str(learned.classes[place]), round(float(row[place]), 6))
-        if any(label is not None for label in document)
-        else (None, 0.0)
-        for document, row, place in zip(labels, learned.posteriors, best, strict=True)
-    ]
+def answers_of(config: LabelAgreementStep, document: Document) -> list[Answer]:
+    """Who gave which label: annotators by their names where the document has them, or by their places."""
+    labels = labels_of(config, document)
+    names = document.metadata.get(ANNOTATORS)
+    if not isinstance(names, (list, tuple)) or len(names) != len(labels):
+        names = range(len(labels))
+    return [(str(name), label) for name, label in zip(names, labels, strict=True) if label is not None]
+
+
+def learn_annotators(documents: Iterable[Sequence[Answer]]) -> dict[str, "np.ndarray"]:
+    """What `dawid_skene` learns about annotators and classes, whatever order the documents come in."""
+    import numpy as np
+
+    alike = Counter(tuple(sorted(answers)) for answers in documents if answers)
+    if not alike:
+        return {}
+    rows, weights = zip(*sorted(alike.items()), strict=True)
+    found = dawid_skene(rows, weights)
+    return {
+        "classes": np.array(found.classes),
+        "annotators": np.array(found.annotators),
+        "prior": found.prior,
+        "confusions": found.confusions,
+    }
+
+
+def _by_majority(answers: Sequence[Answer]) -> Resolved:
+    label, share = majority([label for _, label in answers])
+    return None if label is None else str(label), share
+
+
+def _by_confusions(learned: Mapping[str, "np.ndarray"]) -> Callable[[Sequence[Answer]], Resolved]:
+    if not learned:
+        return lambda _: (None, 0.0)
+    classes = learned["classes"].tolist()
+    place = {label: number for number, label in enumerate(classes)}
+    number = {name: index for index, name in enumerate(learned["annotators"].tolist())}
+
+    def resolve(answers: Sequence[Answer]) -> Resolved:
+        if not answers:
+            return None, 0.0
+        pairs = [(number[who], place[label]) for who, label in answers]
+        best, probability = likeliest(pairs, learned["prior"], learned["confusions"])
+        return classes[best], round(probability, 6)
+
+    return resolve
 
 
 def judge_label(config: LabelAgreementStep, document: Document, resolved: Resolved) -> Document | Refusal:
@@ -134,7 +171,3 @@ def agreement_figures(config: LabelAgreementStep, labels: Sequence[Labels]) -> d
 def _as_text(entry: Any) -> str | None:
     """Labels are compared as texts, so that 1 and "1" from two sources are one label."""
     return entry if entry is None or isinstance(entry, str) else json.dumps(entry, sort_keys=True)
-
-
-def _text_or_none(label: str | float | None) -> str | None:
-    return None if label is None else str(label)
