@@ -6,7 +6,8 @@ from pathlib import Path
 
 from heliostat.config import Config
 from heliostat.data.config import CleanConfig
-from heliostat.data.steps.perplexity import ModelPerplexity, PerplexityStep, Scorer
+from heliostat.data.served_scoring import check_served
+from heliostat.data.steps.perplexity import ModelPerplexity, PerplexityStep, Scorer, ServedPerplexity
 from heliostat.data.steps.topics import Embed, EmbeddingTopicStep
 from heliostat.models.embedding import check_embedder, import_embedder
 from heliostat.models.importing import check_reference, import_model
@@ -16,7 +17,7 @@ from heliostat.workspace import Workspace
 
 
 def judge_of(step: Config) -> str | None:
-    """The reference of the model that a step asks, as its recipe names it; None for most steps."""
+    """The reference of the model that a step loads and asks, as its recipe names it; None for most steps."""
     if isinstance(step, EmbeddingTopicStep):
         return step.embedder
     if isinstance(step, PerplexityStep) and isinstance(step.model, ModelPerplexity):
@@ -25,11 +26,14 @@ def judge_of(step: Config) -> str | None:
 
 
 def check_judges(config: CleanConfig) -> None:
-    """See that the models which steps ask are known, or lie in their folders.
+    """See that the models which steps ask are known, lie in their folders, or answer.
 
     Raises:
-        ModelError: one is not, or is not safe to load.
+        ModelError: one is not there, or is not safe to load.
     """
+    for each in config.steps:
+        if isinstance(each, PerplexityStep) and isinstance(each.model, ServedPerplexity):
+            check_served(each.model)
     for step, reference in _judging(config):
         (check_embedder if isinstance(step, EmbeddingTopicStep) else check_reference)(reference)
 

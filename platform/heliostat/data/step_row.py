@@ -6,7 +6,7 @@ document or a `Refusal`; the config in the union `Step` of `data/config.py`; a l
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +22,18 @@ from heliostat.data.steps.blocklist import BlocklistStep, make_blocklist
 from heliostat.data.steps.c4 import C4Step, make_c4
 from heliostat.data.steps.fineweb import FineWebStep, make_fineweb
 from heliostat.data.steps.gopher import GopherQualityStep, make_gopher_quality
-from heliostat.data.steps.interface import DocumentStep
+from heliostat.data.steps.interface import DocumentStep, Refusal, ScoredStep
 from heliostat.data.steps.language import LanguageStep, make_language
 from heliostat.data.steps.length import LengthStep, make_length
 from heliostat.data.steps.normalise import NormaliseStep, make_normalise
-from heliostat.data.steps.perplexity import ModelPerplexity, PerplexityStep, Scorer, make_perplexity
+from heliostat.data.steps.perplexity import (
+    ModelPerplexity,
+    NgramPerplexity,
+    PerplexityStep,
+    Scorer,
+    ServedPerplexity,
+    make_perplexity,
+)
 from heliostat.data.steps.pii import PiiStep, make_pii
 from heliostat.data.steps.quality import QualityStep, make_quality
 from heliostat.data.steps.repetition import GopherRepetitionStep, make_gopher_repetition
@@ -49,7 +56,7 @@ class StepContext:
     count_tokens: CountTokens
     fitted: Callable[[DocumentStepConfig], Fitted]
     embed: Callable[[EmbeddingTopicStep], Embed]
-    scorer: Callable[[ModelPerplexity], Scorer]
+    scorer: Callable[[ModelPerplexity | ServedPerplexity], Scorer]
 
 
 @dataclass
@@ -72,14 +79,14 @@ class StepRow:
                 self._count(outcome.step, outcome.reason)
         for name, step in zip(self.names, self.steps, strict=True):
             started = time.perf_counter()
-            for position, document in enumerate(results):
-                if isinstance(document, Document):
-                    results[position] = self._judge(name, step, document)
+            there = [(at, each) for at, each in enumerate(results) if isinstance(each, Document)]
+            judged = _judge_all(step, [document for _, document in there])
+            for (position, document), result in zip(there, judged, strict=True):
+                results[position] = self._outcome(name, document, result)
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         return results
 
-    def _judge(self, name: str, step: DocumentStep, document: Document) -> Outcome:
-        result = step(document)
+    def _outcome(self, name: str, document: Document, result: Document | Refusal) -> Outcome:
         if isinstance(result, Document):
             return result
         self._count(name, result.reason)
@@ -87,6 +94,10 @@ class StepRow:
 
     def _count(self, name: str, reason: str) -> None:
         self.dropped.setdefault(name, Counter())[reason] += 1
+
+
+def _judge_all(step: DocumentStep, documents: list[Document]) -> Iterable[Document | Refusal]:
+    return step.judge_all(documents) if isinstance(step, ScoredStep) else map(step, documents)
 
 
 def make_steps(named: Sequence[tuple[str, DocumentStepConfig]], context: StepContext) -> StepRow:
@@ -104,9 +115,9 @@ def make_step(config: DocumentStepConfig, context: StepContext) -> DocumentStep:
 
 
 def _make_perplexity(config: PerplexityStep, context: StepContext) -> DocumentStep:
-    if isinstance(config.model, ModelPerplexity):
-        return make_perplexity(config, {}, context.scorer(config.model))
-    return make_perplexity(config, context.fitted(config))
+    if isinstance(config.model, NgramPerplexity):
+        return make_perplexity(config, context.fitted(config))
+    return make_perplexity(config, {}, context.scorer(config.model))
 
 
 _MAKERS: dict[type[Config], Callable[[Any, StepContext], DocumentStep]] = {

@@ -18,8 +18,9 @@ from heliostat.data.config import CleanConfig, DocumentStepConfig
 from heliostat.data.documents import Document
 from heliostat.data.encoding import Encoder
 from heliostat.data.judges import embed_with, score_with
+from heliostat.data.served_scoring import served_scorer
 from heliostat.data.step_row import Fitted, StepContext
-from heliostat.data.steps.perplexity import ModelPerplexity, Scorer
+from heliostat.data.steps.perplexity import ModelPerplexity, Scorer, ServedPerplexity
 from heliostat.data.steps.topics import Embed, EmbeddingTopicStep
 from heliostat.records import Artifact
 from heliostat.storage import Storage, artifact_folder
@@ -126,7 +127,9 @@ def context_of(work: Work) -> StepContext:
     def embed(config: EmbeddingTopicStep) -> Embed:
         return embed_with(work.models.judges[config.embedder])
 
-    def scorer(config: ModelPerplexity) -> Scorer:
+    def scorer(config: ModelPerplexity | ServedPerplexity) -> Scorer:
+        if isinstance(config, ServedPerplexity):
+            return served_scorer(config)
         return score_with(work.models.judges[config.reference], config)
 
     return StepContext(count, fitted, embed, scorer)

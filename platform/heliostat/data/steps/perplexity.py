@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from heliostat.config import Config
 from heliostat.data.documents import Document
-from heliostat.data.steps.interface import DocumentStep, Refusal
+from heliostat.data.steps.interface import Refusal, ScoredStep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,12 +50,16 @@ class ModelPerplexity(Config):
 class ServedPerplexity(Config):
     """A model behind an OpenAI-compatible endpoint that returns the log probabilities of a prompt.
 
-    Perplexity is per token of that model, over the first `max_characters` of a document.
+    Perplexity is per token of that model, over the first `max_characters` of a document. `url` is what
+    clients call the base URL, such as `http://10.0.0.5:8000/v1`; `key_variable` names the environment
+    variable with its key. The last digits of a score can change with what the server has in a batch: whoever
+    wants the same documents each time takes kind `model`.
     """
 
     kind: Literal["served"] = "served"
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=r"^https?://[^@\s]+$")
     model: str = Field(min_length=1)
+    key_variable: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     max_characters: int = Field(default=4096, ge=1)
     batch_size: int = Field(default=16, ge=1)
 
@@ -103,10 +108,9 @@ def fit_perplexity(config: PerplexityStep, texts: Iterator[str]) -> dict[str, "n
 
 def make_perplexity(
     config: PerplexityStep, fitted: Mapping[str, "np.ndarray"], scorer: Scorer | None = None
-) -> DocumentStep:
+) -> ScoredStep:
     """The step of a config: with what `fit_perplexity` gave, or with the scorer of its language model."""
-    score = scorer or ngram_scorer(fitted)
-    return lambda document: judge_perplexity(config, document, score([document.whole_text])[0])
+    return ScoredStep(scorer or ngram_scorer(fitted), partial(judge_perplexity, config))
 
 
 def ngram_scorer(fitted: Mapping[str, "np.ndarray"]) -> Scorer:
@@ -123,7 +127,7 @@ def ngram_scorer(fitted: Mapping[str, "np.ndarray"]) -> Scorer:
 
 
 def judge_perplexity(config: PerplexityStep, document: Document, perplexity: float) -> Document | Refusal:
-    """What becomes of a document with this perplexity; for those who score in batches."""
+    """What becomes of a document with this perplexity."""
     if math.isnan(perplexity):
         return Refusal("empty")
     perplexity = float(f"{min(perplexity, 1e300):.4g}")
