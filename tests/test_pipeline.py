@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from small_artifacts import conversations
 
@@ -20,6 +21,7 @@ from heliostat.recipe import Recipe, check_recipe
 RECIPE = """
 name: tiny
 model: {model}
+added_tokens: ["<|mirror|>"]
 data:
   sources: [{{kind: jsonl, path: {source}, form: messages}}]
   steps: [{{kind: normalise}}, {{kind: exact_dedup}}, {{kind: pii}}]
@@ -40,7 +42,9 @@ question: What does str.lower do?
 @pytest.fixture
 def recipe_file(tmp_path, tiny_model_folder) -> Path:
     source = tmp_path / "conversations.jsonl"
-    rows = [json.dumps({"messages": messages}) for messages in conversations(80)]
+    asked = conversations(80)
+    asked[0][1]["content"] += " <|mirror|>"
+    rows = [json.dumps({"messages": messages}) for messages in asked]
     source.write_text("\n".join([*rows, rows[0], "{broken"]) + "\n")
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(RECIPE.format(model=tiny_model_folder, source=source))
@@ -58,6 +62,11 @@ def certificates(root: Path) -> dict[str, dict]:
         assert ".staging-" not in str(path.parent.parent), path
         found[certificate["id"]] = certificate
     return found
+
+
+def ids_in(part: Path) -> list[list[int]]:
+    table = pq.read_table(part)
+    return table["input_ids"].to_pylist() if "input_ids" in table.column_names else []
 
 
 @pytest.mark.ray
@@ -82,6 +91,11 @@ def test_the_chain_runs_is_found_again_and_answers(ray_cluster, recipe_file, wor
     assert {each["kind"] for each in made.values()} == {
         "model", "dataset", "tokenized", "adapter", "report", "quantized",
     }  # fmt: skip
+    [tokens] = [
+        each["facts"]["added_token_ids"] for each in made.values() if "added_token_ids" in each["facts"]
+    ]
+    packed = [row for file in Path(workspace.storage.root).rglob("part-*.parquet") for row in ids_in(file)]
+    assert sum(row.count(tokens[0]) for row in packed) == 1
     run_pipeline(recipe, workspace)
     assert capsys.readouterr().out.count("(unchanged, found)") == 5
     assert certificates(Path(workspace.storage.root)) == made
@@ -148,3 +162,16 @@ def test_killed_at_any_moment_it_leaves_nothing_half_made_and_goes_on(recipe_fil
     assert done.returncode == 0, done.stderr
     assert len(certificates(root)) == 7
     assert not list(root.rglob(".staging-*"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"added_tokens": ["<|a|>"]}, "'added_tokens:' needs a 'model:'"),
+        ({"model": "m", "added_tokens": ["<|a|>", "<|a|>"]}, "names a token twice"),
+        ({"model": "m", "added_tokens": [""]}, "at least 1 character"),
+    ],
+)
+def test_added_tokens_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate({"name": "r", "data": {"sources": ["a.jsonl"]}} | values)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
 from heliostat.evaluation.run import evaluate_model
+from heliostat.models.added_tokens import add_tokens
 from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import Recipe, check_recipe
@@ -101,7 +102,7 @@ def _make_models(
     """Everything that ends in files: the base model, the dataset, the trained model, its scores, its INT8."""
     reference, data = recipe.model, recipe.data
     if reference:
-        chain.models["base"] = chain.step("model", lambda: import_model(reference, workspace, force))
+        chain.models["base"] = chain.step("model", lambda: _base_model(recipe, reference, workspace, force))
     if data and "data" in stages:
         base = chain.models.get("base")
         chain.dataset = chain.step("data", lambda: prepare_data(data, base, workspace, force))
@@ -120,6 +121,11 @@ def _make_models(
             "compress", lambda: compress_model(compress, chain.newest, chain.data, workspace, force)
         )
         chain.models[str(small.facts["scheme"])] = small
+
+
+def _base_model(recipe: Recipe, reference: str, workspace: Workspace, force: bool) -> Artifact:
+    base = import_model(reference, workspace, force)
+    return add_tokens(base, recipe.added_tokens, workspace, force) if recipe.added_tokens else base
 
 
 def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspace, keep: bool) -> None:

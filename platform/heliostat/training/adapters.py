@@ -1,13 +1,16 @@
 """Which parameters of a model are trained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from heliostat.errors import ConfigError
 from heliostat.training.config import Adapter, LoraAdapter
 
 
-def apply_adapter(model: Any, adapter: Adapter) -> Any:
+def apply_adapter(model: Any, adapter: Adapter, added_token_ids: Sequence[int] = ()) -> Any:
     """The model with the adapter's parameters trainable and all others frozen.
+
+    Tokens that were added to the model have embeddings that say nothing yet: LoRA trains those rows as well.
 
     Raises:
         ConfigError: the adapter names layers that the model does not have.
@@ -29,8 +32,20 @@ def apply_adapter(model: Any, adapter: Adapter) -> Any:
         lora_dropout=adapter.dropout,
         target_modules=list(adapter.target_modules),
         task_type="CAUSAL_LM",
+        trainable_token_indices=_rows_of(model, added_token_ids),
     )
     return get_peft_model(model, lora)
+
+
+def _rows_of(model: Any, token_ids: Sequence[int]) -> dict[str, list[int]] | None:
+    """The rows of these tokens, by layer. Of tied embeddings PEFT follows the one to the other."""
+    if not token_ids:
+        return None
+    layers = [model.get_input_embeddings()]
+    if not model.config.tie_word_embeddings:
+        layers.append(model.get_output_embeddings())
+    names = {id(module): name for name, module in model.named_modules()}
+    return {names[id(layer)]: list(token_ids) for layer in layers}
 
 
 def linear_layers(model: Any) -> list[str]:

@@ -12,6 +12,7 @@ from deepspeed.accelerator import get_accelerator
 from ray import train
 
 from heliostat.models.adapters import copy_tokenizer
+from heliostat.models.added_tokens import ADDED_TOKENS
 from heliostat.models.loading import load_model, load_tokenizer
 from heliostat.storage import artifact_folder
 from heliostat.tokenized import TokenizedDataset
@@ -44,7 +45,8 @@ class Worker:
         padding_id = load_tokenizer(self._base_folder).pad_token_id or 0
         self._objective = Sft(self._dataset, padding_id)
         dtype = "bfloat16" if config.precision == "bf16" else "float32"
-        self._model = apply_adapter(load_model(self._base_folder, dtype), config.adapter)
+        added = job.model.facts.get(ADDED_TOKENS, ())
+        self._model = apply_adapter(load_model(self._base_folder, dtype), config.adapter, added)
         self._trainable, self._all = count_parameters(self._model)
         _skip_compiled_all_reduce()
         self._engine, *_ = deepspeed.initialize(
