@@ -86,6 +86,15 @@ def test_only_the_beginning_is_looked_at():
     assert judge(content, max_characters=100_000).metadata["language"]["language"] == "ru"
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_where_the_beginning_says_little_more_is_read(language):
+    table = "12.5 | 37.0 | -- | " * 30
+    document = table + SAMPLES[language] * 40
+    assert identify(document, 500)[1] < 0.65
+    assert judge(document, languages=(language,)).metadata["language"]["language"] == language
+    assert judge(table, languages=(language,)).reason == "language_unsure"
+
+
 def test_a_sample_is_not_cut_short_of_what_was_asked():
     """The library's own default reads 80 characters."""
     head = ENGLISH[:80]
