@@ -125,7 +125,9 @@ class _BaseText:
         ]
         self.documents += [batch[number] for number in kept]
         self.bytes += sum(len(batch[number].text.encode()) for number in kept)
-        self._seen = np.unique(np.concatenate([self._seen, *(shingles[number] for number in kept)]))
+        new = np.unique(np.concatenate([np.empty(0, np.uint64), *(shingles[number] for number in kept)]))
+        self._seen = np.concatenate([self._seen, new])
+        self._seen.sort(kind="stable")  # timsort: of two ascending runs it is a merge
 
     def suffices(self, count: int, size: float) -> bool:
         """Whether there are so many documents and bytes."""
