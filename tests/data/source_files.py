@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from heliostat.data.config import CleanConfig
@@ -51,3 +52,14 @@ def contents(outcomes) -> list[list[str]]:
 def reasons(outcomes) -> list[tuple[int, str] | None]:
     """The row and the reason of each that was dropped, None for the others."""
     return [(each.document.row, each.reason) if isinstance(each, Dropped) else None for each in outcomes]
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as packed:
+        packed.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+def texts(outcomes) -> list[str]:
+    return [outcome.text for outcome in outcomes]
