@@ -22,6 +22,10 @@ class Words(Config):
     text: str = "x"
 
 
+class Rank(Config):
+    r: int = 8
+
+
 def request(text: str = "x", parents=()) -> Request:
     return Request("train", "model", "tiny", Words(text=text), parents)
 
@@ -61,6 +65,14 @@ def test_what_changed_since_the_latest_of_its_name_is_said_field_by_field(worksp
     assert caplog.messages == ['tiny is made again: text: "x" -> "y"']
     find_or_make(workspace, request("y", (other,)), Work())
     assert caplog.messages[1:] == ["tiny is made again: what it is made from changed"]
+
+
+def test_what_another_stage_made_under_the_name_is_no_earlier_version(workspace, caplog):
+    caplog.set_level("INFO", logger="heliostat")
+    find_or_make(workspace, request("x"), Work())
+    find_or_make(workspace, Request("train", "adapter", "tiny", Words(text="y")), Work())
+    find_or_make(workspace, Request("merge", "model", "tiny", Rank()), lambda *_: None)
+    assert caplog.messages == []
 
 
 def test_another_config_or_another_input_is_another_artifact(workspace):

@@ -125,10 +125,15 @@ def what_changed(workspace: Workspace, request: Request) -> list[str]:
     folder, _, own = workspace.path(request.kind, request.name, request.key).rpartition("/")
     names = [name for name in workspace.storage.list(folder) if name.rpartition("-")[0] == request.name]
     found = [find_artifact(workspace.storage, f"{folder}/{name}") for name in names if name != own]
-    earlier = sorted((each for each in found if each), key=lambda each: each.created_at)
+    config = request.config.canonical()
+    # Two stages may make things of one name: an adapter, and the model that it was merged into.
+    alike = [
+        each for each in found if each and each.kind == request.kind and each.config.keys() & config.keys()
+    ]
+    earlier = sorted(alike, key=lambda each: each.created_at)
     if not earlier:
         return []
-    changes = explain_difference(earlier[-1].config, request.config.canonical())
+    changes = explain_difference(earlier[-1].config, config)
     return changes or ["what it is made from changed"]
 
 

@@ -33,7 +33,8 @@ class Pace:
         if self._documents:
             words.append(f"{self._documents:,} documents, {self._documents / seconds:,.0f}/s")
         if self._characters:
-            words.append(f"{self._characters / seconds / 1e6:.1f} MB/s")
+            rate = self._characters / seconds
+            words.append(f"{rate / 1e6:.1f} MB/s" if rate >= 1e5 else f"{rate / 1e3:.0f} KB/s")
         words += [f"{step} -{count:,}" for step, count in self._dropped.most_common(MOST_STEPS)]
         return ", ".join(words)
 
