@@ -45,7 +45,7 @@ def test_the_quickstart_clears_its_bars_and_is_found_again(tmp_path):
     receipt = Receipt.model_validate(certificate(root, "data/tokenized/*")["facts"]["receipt"])
     assert receipt.read.documents == 1000
     assert receipt.dropped
-    assert "What does `str.upper()` do?" in printed
+    assert "What does `str.lower()` do?" in printed
     assert "first token after" in printed
 
     again, seconds_again = run(root)
