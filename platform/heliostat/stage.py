@@ -6,7 +6,7 @@ A stage's own `run.py` says what to do in between. Knows nothing of any stage, o
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,8 @@ class StageRun:
     path: str
     record: Run
     tracker: Tracker
+    when_published: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the artifact is there, and not before: what an interrupted run goes on from may go then."""
 
     @property
     def tracking_run_id(self) -> str:
@@ -117,6 +119,8 @@ def find_or_make(
                 publication, request.kind, request.key, request.config.canonical(), request.parents
             )
             run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
+            for tidy_up in run.when_published:
+                tidy_up()
     return artifact
 
 

@@ -69,6 +69,12 @@ def config(path: Path, **values) -> DataConfig:
     return DataConfig.model_validate({"sources": [source], "tokenize": {"max_sequence_length": 64}} | values)
 
 
+def clean_only(made: DataConfig, folder: Path) -> dict[str, int]:
+    """The last step's account, without a tokenizer."""
+    step = clean(made.cleaning, StepModels(), Storage.at(folder / "scratch"), in_order).steps[-1]
+    return {"read": step["read"], "kept": step["kept"]}
+
+
 def rows_of(folder: Path, pattern: str) -> list[dict]:
     return [row for file in sorted(folder.glob(pattern)) for row in pq.read_table(file).to_pylist()]
 
@@ -86,6 +92,10 @@ def steps(*kinds: str) -> CleanConfig:
         (
             ["normalise", "exact_dedup", "near_dedup", "length", "length"],
             [(["normalise"], ["exact_dedup", "near_dedup"]), (["length", "length_2"], [])],
+        ),
+        (
+            ["near_dedup", "exact_dedup", "near_dedup"],
+            [([], ["near_dedup", "exact_dedup"]), ([], ["near_dedup_2"]), ([], [])],
         ),
         (
             ["exact_dedup", "pii", "exact_dedup"],
@@ -119,12 +129,15 @@ def test_annotators_are_learned_from_what_earlier_steps_left(tmp_path, model, ru
     """The third annotator is wrong in all that stays; what dedup drops would say that he is right."""
     right = [("a", "b"), ("b", "a")] * 12
     rows = [{"text": prose(n), "votes": [label, label, other]} for n, (label, other) in enumerate(right)]
-    rows += [{"text": prose(0), "votes": [other, other, label]} for label, other in right * 3]
     rows += [{"text": prose(100), "votes": ["a", None, "b"]}, {"text": prose(101)}]
-    path = write_jsonl(tmp_path / "a.jsonl", rows)
-    source = {"kind": "jsonl", "path": str(path), "columns": {"text": "text"}, "keep_columns": ["votes"]}
+    doubles = [{"text": prose(0), "votes": [other, other, label]} for label, other in right * 3]
+    paths = [write_jsonl(tmp_path / "a.jsonl", rows), write_jsonl(tmp_path / "b.jsonl", doubles)]
+    sources = [
+        {"kind": "jsonl", "path": str(path), "columns": {"text": "text"}, "keep_columns": ["votes"]}
+        for path in paths
+    ]
     learning = {"kind": "label_agreement", "column": "votes", "method": "dawid_skene", "min_agreement": 0.9}
-    made = config(path, sources=[source], steps=[{"kind": "exact_dedup"}, learning])
+    made = config(tmp_path, sources=sources, steps=[{"kind": "exact_dedup"}, learning])
     dataset, _ = prepare(made, model, tmp_path / "ws", run_all)
     assert dataset.facts["steps"][1:] == [
         {"step": "exact_dedup", "read": 98, "kept": 26, "dropped": {"exact_duplicate": 72}},
@@ -137,6 +150,36 @@ def test_annotators_are_learned_from_what_earlier_steps_left(tmp_path, model, ru
     }
     assert [kept[prose(n)]["label"] for n in range(24)] == [label for label, _ in right]
     assert kept[prose(100)]["label"] == "a"
+
+
+def test_the_proof_of_a_mixture_counts_no_document_that_was_dropped(tmp_path, model):
+    def chats(*sizes: int) -> list[dict]:
+        return [
+            {
+                "messages": [
+                    {"role": "user", "content": f"{n}?"},
+                    {"role": "assistant", "content": prose(n, size)},
+                ]
+            }
+            for n, size in enumerate(sizes)
+        ]
+
+    paths = [
+        write_jsonl(tmp_path / "scarce.jsonl", chats(5, 5, 500, 500, 500)),
+        write_jsonl(tmp_path / "plenty.jsonl", chats(*[6] * 30)),
+    ]
+    groups = {path.stem: {"weight": 1, "match": [path.stem], "max_repeats": 20} for path in paths}
+    made = config(
+        tmp_path,
+        sources=[{"kind": "jsonl", "path": str(path), "domain": path.stem} for path in paths],
+        steps=[],
+        split={"train": 1, "validation": 0, "test": 0},
+        mix={"by": "domain", "groups": groups, "tolerance": 0.2},
+    )
+    _, tokenized = prepare(made, model, tmp_path / "ws")
+    [scarce] = [group for group in tokenized.facts["mixture"] if group["name"] == "scarce"]
+    assert scarce["documents"] == 2
+    assert scarce["left_out_documents"] == 0
 
 
 def test_a_near_duplicate_goes_with_its_evidence_and_what_only_looks_alike_stays(tmp_path, model):
@@ -161,6 +204,126 @@ def test_a_near_duplicate_goes_with_its_evidence_and_what_only_looks_alike_stays
     assert dataset.facts["steps"][-1] == {
         "step": "near_dedup", "read": 19, "kept": 18, "dropped": {"near_duplicate": 1},
     }  # fmt: skip
+
+
+def call(name: str) -> dict:
+    function = {"name": name, "arguments": '{"place": "Paris"}'}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "1", "type": "function", "function": function}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ([{"role": "assistant", "content": "Yes."}], [{"role": "assistant", "content": "No."}], 2),
+        ([{"role": "assistant", "content": "对。"}], [{"role": "assistant", "content": "不对。"}], 2),
+        ([call("weather")], [call("delete")], 2),
+        ([call("weather")], [call("weather")], 1),
+        ([{"role": "assistant", "content": "Yes."}], [{"role": "assistant", "content": " Yes.\n"}], 1),
+        ([{"role": "assistant", "content": prose(8)}], [{"role": "assistant", "content": prose(9)}], 2),
+        (
+            [{"role": "assistant", "content": prose(8)}],
+            [{"role": "assistant", "content": with_changed_words(prose(8), 3)}],
+            1,
+        ),
+    ],
+)
+def test_a_long_question_with_another_answer_is_another_example(tmp_path, first, second, kept):
+    asked = [prose(7, 900), with_changed_words(prose(7, 900), 3)]
+    rows = [
+        {"messages": [{"role": "user", "content": question}, *answer]}
+        for question, answer in zip(asked, (first, second), strict=True)
+    ]
+    source = {"kind": "jsonl", "path": str(write_jsonl(tmp_path / "a.jsonl", rows))}
+    made = DataConfig.model_validate({"sources": [source], "steps": [{"kind": "near_dedup"}]})
+    assert clean_only(made, tmp_path) == {"read": 2, "kept": kept}
+
+
+def test_preferences_that_contradict_each_other_both_stay(tmp_path):
+    answers = [prose(1), prose(2)]
+    rows = [
+        {"prompt": prose(3), "chosen": answers[0], "rejected": answers[1]},
+        {"prompt": prose(3), "chosen": answers[1], "rejected": answers[0]},
+        {"prompt": prose(3), "chosen": answers[0], "rejected": with_changed_words(answers[1], 3)},
+    ]
+    source = {"kind": "jsonl", "path": str(write_jsonl(tmp_path / "a.jsonl", rows))}
+    made = DataConfig.model_validate({"sources": [source], "steps": [{"kind": "near_dedup"}]})
+    assert clean_only(made, tmp_path) == {"read": 3, "kept": 2}
+
+
+def test_the_same_words_with_other_tools_are_another_document(tmp_path):
+    def tool(name: str) -> dict:
+        return {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
+
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    rows = [
+        {"messages": said, "tools": [tool("weather")]},
+        {"messages": said},
+        {"messages": said, "tools": [tool("other")]},
+    ]
+    rows.append(rows[0])
+    source = {"kind": "jsonl", "path": str(write_jsonl(tmp_path / "a.jsonl", rows))}
+    made = DataConfig.model_validate({"sources": [source], "steps": [{"kind": "exact_dedup"}]})
+    assert clean_only(made, tmp_path) == {"read": 4, "kept": 3}
+
+
+def test_a_second_near_dedup_goes_by_its_own_settings(tmp_path):
+    short = prose(5, 24)
+    rows = [
+        {"text": prose(1)},
+        {"text": with_changed_words(prose(1), 3)},
+        {"text": short},
+        {"text": f"{short} ends"},
+    ]
+    source = {"kind": "jsonl", "path": str(write_jsonl(tmp_path / "a.jsonl", rows))}
+    second = {"kind": "near_dedup", "min_words": 10, "num_bands": 20, "rows_per_band": 4}
+    made = DataConfig.model_validate({"sources": [source], "steps": [{"kind": "near_dedup"}, second]})
+    found = clean(made.cleaning, StepModels(), Storage.at(tmp_path / "scratch"), in_order)
+    assert [(step["step"], step["read"], step["kept"]) for step in found.steps] == [
+        ("read", 4, 4), ("near_dedup", 4, 3), ("near_dedup_2", 3, 2),
+    ]  # fmt: skip
+
+
+def test_what_a_later_step_makes_equal_lies_in_one_split(tmp_path, model):
+    rows = [
+        {"text": f"Write to {name}@example.org about the mirror number {number}.", "domain": name}
+        for number in range(60)
+        for name in ("anna", "bert")
+    ]
+    source = {
+        "kind": "jsonl",
+        "path": str(write_jsonl(tmp_path / "a.jsonl", rows)),
+        "columns": {"domain": "domain"},
+    }
+    split = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    made = config("unused", sources=[source], steps=[{"kind": "exact_dedup"}, {"kind": "pii"}], split=split)
+    dataset, _ = prepare(made, model, tmp_path / "ws")
+    places: dict[str, set[str]] = {}
+    for place in SPLITS:
+        for row in rows_of(artifact_folder(dataset), f"{place}/*.parquet"):
+            places.setdefault(row["text"], set()).add(place)
+    assert len(places) == 60
+    assert all(len(found) == 1 for found in places.values())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equal_texts_the_same_one_stays_whatever_comes_first(tmp_path, order):
+    rows = [{"text": "the same text", "label": label} for label in ("spam", "ham")][::order]
+    source = {
+        "kind": "jsonl",
+        "path": str(write_jsonl(tmp_path / "a.jsonl", rows)),
+        "keep_columns": ["label"],
+    }
+    made = DataConfig.model_validate({"sources": [source], "steps": [{"kind": "exact_dedup"}]})
+    scratch = Storage.at(tmp_path / "scratch")
+    (file,) = [
+        name for name in clean(made.cleaning, StepModels(), scratch, in_order).files if "train" in name
+    ]
+    (row,) = pq.read_table(scratch.uri(file)).to_pylist()
+    assert json.loads(row["metadata"])["label"] == "spam"
 
 
 def test_near_duplicates_that_both_stay_lie_in_one_split(tmp_path, model):
@@ -273,7 +436,7 @@ def test_two_datasets_are_compared_document_by_document(tmp_path, model):
 def test_a_shuffle_of_keys_nominates_the_same_pairs(ray_cluster, tmp_path, monkeypatch):
     from heliostat.data.edge import nominate_by_shuffle
 
-    monkeypatch.setattr("heliostat.data.cleaning_tasks.CHARACTERS_PER_SHARD", 8_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.BYTES_PER_SHARD", 8_000)
     copies = [with_changed_words(prose(seed), 2, turn) for seed in range(20) for turn in range(3)]
     rows = [{"text": text} for text in [*copies, *(prose(seed) for seed in range(60))]]
     made = config(write_jsonl(tmp_path / "a.jsonl", rows), steps=[{"kind": "near_dedup"}])

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import time
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -236,6 +237,61 @@ def test_what_stands_beside_data_is_no_data(tmp_path):
     assert texts(read(path=str(tmp_path))) == ["a"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "readme.html",
+        "README_zh-CN.md",
+        "Readme.en.txt",
+        "LICENSE.txt",
+        "licence.md",
+        "CITATION.txt.gz",
+        "changelog.rst",
+        "CONTRIBUTING.md",
+        "CODE_OF_CONDUCT.md",
+        "notice.text",
+        "license.json",
+        "dataset_info.json",
+        "dataset_dict.json",
+        "state.json",
+    ],
+)
+def test_what_has_the_name_of_a_companion_is_read_only_where_it_is_named(tmp_path, name):
+    write_jsonl(tmp_path / "data" / "rows" / "train.jsonl", [{"text": "行"}])
+    content = b'{"text": "no data"}' if name.endswith("json") else b"no data"
+    if name.endswith("html"):
+        content = b"<html><body><p>no data</p></body></html>"
+    (tmp_path / "data" / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert texts(read(path=str(tmp_path / "data"))) == ["行"]
+    assert texts(read(path=str(tmp_path / "data" / name))) == ["no data"]
+    assert texts(read(path=f"{tmp_path}/data/{name[:3]}*")) == ["no data"]
+
+
+def test_rows_are_data_whatever_their_file_is_called(tmp_path):
+    names = ["README.csv", "citation.parquet", "citations.jsonl", "code.jsonl", "license.json"]
+    names += ["license_clauses.jsonl", "notice.json", "readme.jsonl", "readmes.jsonl", "state.jsonl"]
+    for name in names:
+        write_jsonl(tmp_path / name, [{"text": f"许可 {name}"}])
+    (tmp_path / "README.csv").write_text("text\n许可 README.csv\n", encoding="utf-8")
+    pq.write_table(pa.table({"text": ["许可 citation.parquet"]}), tmp_path / "citation.parquet")
+    (tmp_path / "notice.json").write_text('\ufeff\n[{"text": "许可 notice.json"}]', encoding="utf-8")
+    write_jsonl(tmp_path / "license.json", [{"text": "许可"}, {"text": "license.json"}])
+    expected = [f"许可 {name}" for name in names]
+    expected[4:5] = ["许可", "license.json"]
+    assert texts(read(path=str(tmp_path))) == expected
+    assert texts(read(path=f"{tmp_path}/license_*.jsonl")) == ["许可 license_clauses.jsonl"]
+
+
+def test_documents_with_longer_names_than_a_companion_are_data(tmp_path):
+    names = ["citations.txt", "license_clauses.txt", "notices.md", "readme_corpus.txt", "state.txt"]
+    for name in names:
+        (tmp_path / name).write_text(f"文 {name}", encoding="utf-8")
+    (tmp_path / "NOTICE.txt").write_text("no data")
+    assert texts(read(path=str(tmp_path))) == [f"文 {name}" for name in names]
+    assert texts(read(path=f"{tmp_path}/NOTICE.*")) == ["no data"]
+
+
 def test_tables_beside_documents_are_refused_with_a_question(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
     (tmp_path / "notes.md").write_text("my notes")
@@ -336,3 +392,48 @@ def test_a_line_that_is_too_long_is_one_row_and_the_next_one_is_read(tmp_path, m
     assert outcomes[1].detail == "more than 1000 bytes"
     (tmp_path / "a.txt").write_text("x" * 1001)
     assert reasons(read(path=str(tmp_path / "a.txt"))) == [(1, "row_too_large")]
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"x" * 999)
+    assert reasons(read(path=str(tmp_path / "a.txt"))) == [(1, "row_too_large")]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 100, 2**20])
+@pytest.mark.parametrize("item_bytes", [1, 2**20])
+def test_a_piece_that_is_too_long_is_one_row_and_the_next_one_is_read(
+    tmp_path, monkeypatch, block_bytes, item_bytes
+):
+    monkeypatch.setattr(readers, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(readers, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", item_bytes)
+    pieces = ["before", "汉" * 34, "汉字" * 16, "x" * 100, "y" * 101, "", "after 后", "z=" * 2000]
+    (tmp_path / "a.txt").write_text("==\n".join(pieces), encoding="utf-8")
+    outcomes = read(kind="text", path=str(tmp_path / "a.txt"), separator="==\n")
+    assert reasons(outcomes) == [
+        None,
+        (2, "row_too_large"),
+        None,
+        None,
+        (5, "row_too_large"),
+        (6, "empty"),
+        None,
+        (8, "row_too_large"),
+    ]
+    assert texts([outcomes[0], *outcomes[2:4], outcomes[6]]) == [pieces[0], *pieces[2:4], pieces[6]]
+    assert [outcomes[row - 1].detail for row in (2, 5, 8)] == ["more than 100 bytes"] * 3
+    assert outcomes[4].document.text == "y" * 101
+    assert outcomes[7].document.text == ("z=" * 51)[:101]
+
+
+@pytest.mark.parametrize("piece", ["words ", "文字"])
+def test_a_separator_that_never_comes_does_not_gather_the_file(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(readers, "MAX_ROW_BYTES", 2**20)
+    (tmp_path / "a.txt").write_text(piece * 4 * 2**20, encoding="utf-8")
+    [unit] = units({"kind": "text", "path": str(tmp_path / "a.txt"), "separator": "\n--\n"})
+    tracemalloc.start()
+    try:
+        outcomes = list(unit.read())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reasons(outcomes) == [(1, "row_too_large")]
+    assert outcomes[0].detail == "more than 1048576 bytes"
+    assert peak < 12 * 2**20, peak  # the file has 24 MiB

@@ -50,7 +50,8 @@ def messages_of(outcomes) -> list[dict]:
         ({"conversation": [{"from": "user", "value": "Hi"}, {"from": "model", "value": "Yo"}]}, ["Hi", "Yo"]),
         ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}, ["Hi", "Yo"]),
         ({"system": "s", "conversations": CHAT}, ["s", "Hi", "Hello"]),
-        ({"system": "s", "conversations": [SYSTEM, *CHAT]}, ["Be brief", "Hi", "Hello"]),
+        ({"system": "s", "messages": CHAT}, ["s", "Hi", "Hello"]),
+        ({"system_prompt": "请简短", "messages": CHAT}, ["请简短", "Hi", "Hello"]),
         ({"messages": [{"role": "developer", "content": "s"}, *CHAT]}, ["s", "Hi", "Hello"]),
     ],
 )
@@ -100,6 +101,108 @@ def test_a_misspelt_column_to_keep_is_refused(tmp_path):
 def test_impossible_columns_are_refused_by_the_config(source, message):
     with pytest.raises(ValueError, match=message.replace("(", "\\(")):
         CleanConfig.model_validate({"sources": [{"kind": "jsonl", "path": "x", **source}]})
+
+
+# A system prompt beside the messages.
+
+SHORT = {"role": "system", "content": "请简短回答"}
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(
+    ("system", "turns", "expected"),
+    [
+        ("Be brief", CHAT, [SYSTEM, *CHAT]),
+        ("请简短回答", CHAT, [SHORT, *CHAT]),
+        ([{"type": "text", "text": "请简短"}, {"type": "text", "text": "回答"}], CHAT, [SHORT, *CHAT]),
+        ("Be brief", [SYSTEM, *CHAT], [SYSTEM, *CHAT]),
+        ("请简短回答\n", [SHORT, *CHAT], [SHORT, *CHAT]),
+        ("Be brief", [{"role": "system", "content": " "}, *CHAT], [SYSTEM, *CHAT]),
+        (" ", [SHORT, *CHAT], [SHORT, *CHAT]),
+        ([], CHAT, CHAT),
+        (None, CHAT, CHAT),
+    ],
+)
+def test_a_system_prompt_beside_the_messages_comes_first_and_once(tmp_path, column, system, turns, expected):
+    assert messages_of(read_rows(tmp_path, [{"system": system, column: turns}])) == expected
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+@pytest.mark.parametrize(
+    ("system", "turns", "reason"),
+    [
+        ("Be long", [SYSTEM, *CHAT], "different_system_prompts"),
+        ("请详细回答", [SHORT, *CHAT], "different_system_prompts"),
+        (5, CHAT, "content_not_text"),
+        ([{"type": "image"}], CHAT, "unsupported_content_part"),
+    ],
+)
+def test_a_system_prompt_that_cannot_be_used_has_a_reason(tmp_path, column, system, turns, reason):
+    rows = [{"system": None, column: CHAT}, {"system": system, column: turns}]
+    assert reasons(read_rows(tmp_path, rows)) == [None, (2, reason)]
+
+
+def test_a_preference_pair_with_two_system_prompts_is_refused(tmp_path):
+    row = {"system": "请详细回答", "chosen": [SHORT, *CHAT], "rejected": [SHORT, USER, BAD]}
+    assert reasons(read_rows(tmp_path, [row])) == [(1, "different_system_prompts")]
+
+
+def test_a_conversation_alone_in_a_json_file_may_have_a_system_prompt_in_parts(tmp_path):
+    row = {"system": [{"type": "text", "text": "请简短回答"}], "messages": CHAT}
+    (tmp_path / "a.json").write_text(json.dumps(row))
+    assert messages_of(read(path=str(tmp_path / "a.json"))) == [SHORT, *CHAT]
+
+
+# Columns that the first rows of JSON lack.
+
+ALPACA = {"instruction": "Add 加", "output": "3"}
+
+
+def read_table(folder, name: str, rows: list) -> list:
+    file = write_jsonl(folder / name, rows)
+    if name.endswith(".json"):
+        file.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    return read(path=str(file))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("late", [49, 50, 60])
+def test_an_input_is_read_wherever_the_first_one_stands(tmp_path, name, late):
+    rows = [*[ALPACA] * late, *[ALPACA | {"input": f"{number} 和 2"} for number in range(20)]]
+    expected = [["Add 加", "3"]] * late + [[f"Add 加\n\n{number} 和 2", "3"] for number in range(20)]
+    assert contents(read_table(tmp_path, name, rows)) == expected
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_tools_and_system_prompts_are_read_wherever_the_first_ones_stand(tmp_path, name, column):
+    further = {"tools": [TOOL], "system": "请简短回答"}
+    found = read_table(tmp_path, name, [*[{column: CHAT}] * 60, *[{column: CHAT} | further] * 20])
+    assert [list(each.messages) for each in found] == [CHAT] * 60 + [[SHORT, *CHAT]] * 20
+    assert [each.tools for each in found] == [()] * 60 + [(TOOL,)] * 20
+
+
+def test_a_prompt_is_read_wherever_the_first_one_stands(tmp_path):
+    whole = {"chosen": [USER, ANSWER], "rejected": [USER, BAD]}
+    short = {"prompt": "你好", "chosen": "Hello", "rejected": "Go away"}
+    found = read_rows(tmp_path, [*[whole] * 60, short])
+    assert contents(found) == [["Hi", "Hello", "Go away"]] * 60 + [["你好", "Hello", "Go away"]]
+
+
+def test_a_column_is_read_once_and_as_what_the_first_rows_say(tmp_path):
+    rows = [ALPACA | {"context": "1 2"}] * 60 + [ALPACA | {"context": "3", "input": "no"}]
+    assert contents(read_rows(tmp_path, rows))[-1] == ["Add 加\n\n3", "3"]
+    rows = [{"system": "问", "answer": "答"}] * 60
+    assert contents(read_rows(tmp_path, rows, columns={"instruction": "system"})) == [["问", "答"]] * 60
+
+
+def test_labels_are_not_expected_of_plain_text(tmp_path):
+    found = read_rows(tmp_path, [{"text": "好"}] * 60 + [{"text": "坏", "label": 1}])
+    assert [each.metadata for each in found] == [{}] * 61
+    found = read_rows(
+        tmp_path, [{"text": "好", "label": 1}] * 60 + [{"text": "坏", "label": 0, "labels": [0]}]
+    )
+    assert [each.metadata for each in found] == [{"label": 1}] * 60 + [{"label": 0, "labels": [0]}]
 
 
 # Tools and content parts.
@@ -304,6 +407,8 @@ def test_pairs_that_cannot_be_used_have_a_reason(tmp_path, row, reason):
         ({"text": "x", "label": False}, {"label": False}),
         ({"text": "x", "labels": ["a", None, "b"]}, {"labels": ["a", None, "b"]}),
         ({"text": "x", "labels": '["a", "b"]'}, {"labels": ["a", "b"]}),
+        ({"text": "x", "labels": "正面"}, {"labels": ["正面"]}),
+        ({"text": "x", "labels": 1}, {"labels": [1]}),
         (
             {"text": "x", "labels": {"bob": "b", "ann": "a"}},
             {"labels": ["a", "b"], "annotators": ["ann", "bob"]},
@@ -336,7 +441,7 @@ def test_annotators_columns_are_mapped_in_the_order_given(tmp_path):
         ({"text": "x", "labels": [None, None]}, "missing_value"),
         ({"text": "x", "labels": []}, "missing_value"),
         ({"text": "x", "labels": "["}, "broken_labels"),
-        ({"text": "x", "labels": 5}, "broken_labels"),
+        ({"text": "x", "labels": {"a": {}}}, "broken_labels"),
         ({"text": "x", "labels": [["a"]]}, "broken_labels"),
         ({"text": "x", "labels": [{"vote": 1}]}, "broken_labels"),
         ({"text": None, "labels": ["a"]}, "missing_value"),

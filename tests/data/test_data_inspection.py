@@ -124,6 +124,24 @@ def test_the_form_is_said_and_why(tmp_path, row, form, why):
     assert why in found.why
 
 
+def test_columns_that_are_not_there_are_not_said_to_tell_the_form(tmp_path):
+    path = str(write_jsonl(tmp_path / "a.jsonl", [{"messages": CHAT}] * 3))
+    assert inspect_path(path).why == "told from the columns 'messages'"
+    write_jsonl(tmp_path / "a.jsonl", [{"messages": CHAT}] * 60 + [{"messages": CHAT, "system": "请简短"}])
+    found = inspect_path(path)
+    assert [(name, read_as) for name, _, read_as in found.columns] == [
+        ("messages", "messages"),
+        ("system", "system"),
+    ]
+
+
+def test_files_that_are_left_out_are_named(tmp_path):
+    write_jsonl(tmp_path / "notice.jsonl", [{"text": "公告"}])
+    (tmp_path / "NOTICE.md").write_text("no data")
+    assert inspect_path(str(tmp_path)).left_out == [f"{tmp_path.name}/NOTICE.md"]
+    assert inspect_path(f"{tmp_path}/*.md").left_out == []
+
+
 def test_languages_are_told(tmp_path):
     english = {"text": "The harbour of the old town was built long ago, and its piers still stand today."}
     chinese = {"text": "旧城的港口建于一六五〇年，三座码头至今仍在原地，每年春天渔民都会修补墙壁。"}

@@ -213,7 +213,7 @@ def test_how_the_work_is_cut_does_not_change_who_stays_where(tmp_path, model, mo
     made = config(many_files(tmp_path), steps=DEDUP)
     whole = artifact_folder(prepare(made, model, tmp_path / "whole")[0])
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 1)
-    monkeypatch.setattr("heliostat.data.cleaning_tasks.CHARACTERS_PER_SHARD", 2_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.BYTES_PER_SHARD", 2_000)
     monkeypatch.setattr("heliostat.data.cleaning_tasks.DOCUMENTS_PER_BATCH", 7)
     cut = artifact_folder(prepare(made, model, tmp_path / "cut")[0])
     for place in (*SPLITS, "dropped"):
@@ -253,7 +253,7 @@ def test_what_was_done_before_a_crash_is_not_done_again(tmp_path, model, monkeyp
 
 def test_rows_in_another_order_come_to_the_same_documents_in_the_same_splits(tmp_path, model, monkeypatch):
     monkeypatch.setattr("heliostat.data.sources.BYTES_PER_ITEM", 4_000)
-    monkeypatch.setattr("heliostat.data.cleaning_tasks.CHARACTERS_PER_SHARD", 3_000)
+    monkeypatch.setattr("heliostat.data.cleaning_tasks.BYTES_PER_SHARD", 3_000)
     rows = [*texts(120), *texts(30), *({"text": f"  {row['text']}"} for row in texts(10))]
     steps = [{"kind": "exact_dedup"}, {"kind": "near_dedup", "min_words": 8}, {"kind": "pii"}]
     found = []

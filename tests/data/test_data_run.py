@@ -1,9 +1,13 @@
 """The stage as others call it: through Ray Data, published, found again, and only redone where it must be."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from tests.data.in_process import digest, in_order, prepare, texts, write_jsonl
 from tests.small_artifacts import publish_model
 
+from heliostat.data import run as data_run
 from heliostat.data.config import DataConfig
 from heliostat.data.run import prepare_data
 from heliostat.errors import ClusterError, ConfigError, DataError
@@ -75,6 +79,37 @@ def test_documents_become_a_tokenized_dataset_with_a_receipt(
     # A file that changes is read again.
     write_jsonl(tmp_path / "in" / "0.jsonl", texts(50, seed=9))
     assert prepare_data(config, model, workspace).facts["dataset"] != made.facts["dataset"]
+
+
+def test_files_of_tasks_that_are_half_gone_are_never_believed(config, workspace, model, monkeypatch):
+    """Killed while the tasks' files are removed: their records must not pass for work that is done."""
+
+    def killed(run) -> None:
+        storage, path = run.workspace.storage, data_run._scratch_path(run)
+        storage.write_bytes(f"{path}{data_run._HALF_GONE}", b"")
+        for file in Path(storage.uri(path)).glob("*.arrow"):
+            file.unlink()
+
+    monkeypatch.setattr("heliostat.data.run._runner", lambda config, run: in_order)
+    with monkeypatch.context() as patch:
+        patch.setattr(data_run, "_discard", killed)
+        made = prepare_data(config, model, workspace)
+    for kind in ("processed", "tokenized"):
+        shutil.rmtree(workspace.storage.uri(f"data/{kind}"))
+    assert prepare_data(config, model, workspace).content == made.content
+    assert not [name for name in workspace.storage.list("runs", recursive=True) if "shards-" in name]
+
+
+def test_columns_kept_under_the_name_of_a_step_count_as_no_finding(tmp_path, workspace, monkeypatch):
+    """As FineWeb's `language`, which is text, and CCNet's `perplexity`."""
+    monkeypatch.setattr("heliostat.data.run._runner", lambda config, run: in_order)
+    rows = [row | {"language": "en", "pii": 3, "perplexity": "low"} for row in texts(20)]
+    source = {"kind": "jsonl", "path": str(write_jsonl(tmp_path / "a.jsonl", rows))}
+    source["keep_columns"] = ["language", "pii", "perplexity"]
+    made = prepare_data(DataConfig.model_validate({"sources": [source]}), None, workspace)
+    assert made.facts["found"] == {"pii": {}, "languages": {}, "scores": {}}
+    with pytest.raises(ValueError, match="keep_columns: a step notes what it finds as 'language'"):
+        DataConfig.model_validate({"sources": [source], "steps": [{"kind": "language"}]})
 
 
 def test_a_source_that_is_not_there_leaves_nothing(workspace, model, config):

@@ -228,6 +228,32 @@ def test_folders_and_globs_find_files_in_order(tmp_path):
     assert everything[0].domain == root
 
 
+@pytest.mark.parametrize(
+    ("glob", "expected"),
+    [
+        ("[!x]*.jsonl", ["a", "中", "]"]),
+        ("[^x]*.jsonl", ["a", "中", "]"]),
+        ("[!x中]*.jsonl", ["a", "]"]),
+        ("[!a-z]*.jsonl", ["中", "]"]),
+        ("[]x]*.jsonl", ["x", "x!", "]"]),
+        ("[!]x]*.jsonl", ["a", "中"]),
+        ("?[!0-9].jsonl", ["x!"]),
+        ("x[!].jsonl", ["x!"]),
+        ("?[!_]*.jsonl", ["x!"]),
+        ("deep[!_]c.jsonl", None),
+        ("*[!x]/?.jsonl", ["deep/c"]),
+    ],
+)
+def test_a_set_in_a_glob_is_read_as_a_shell_reads_it(tmp_path, glob, expected):
+    names = ["a", "x", "x!", "]", "中", "deep/c"]
+    for name in names:
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": name}])
+    if expected is None:
+        assert "matches no file" in refusal(path=f"{tmp_path}/{glob}")
+        return
+    assert sorted(texts(read(path=f"{tmp_path}/{glob}"))) == sorted(expected)
+
+
 def test_a_name_with_wildcards_in_it_is_a_name_when_it_is_there(tmp_path):
     write_jsonl(tmp_path / "a[1]*.jsonl", [{"text": "starred"}])
     assert texts(read(path=str(tmp_path / "a[1]*.jsonl"))) == ["starred"]

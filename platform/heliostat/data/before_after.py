@@ -21,9 +21,10 @@ from heliostat.data.phrases import PhraseSearch, phrase_keys, read_phrases
 from heliostat.data.quality_figures import Figure, cleanliness, consistency, coverage, topic_consistency
 from heliostat.data.segments import named_steps
 from heliostat.data.shards import documents_of
-from heliostat.data.steps.agreement import LabelAgreementStep, agreement_figures, labels_of
+from heliostat.data.steps.agreement import LabelAgreementStep, agreement_figures, answers_of
 from heliostat.data.steps.perplexity import PerplexityStep
 from heliostat.data.steps.topics import EmbeddingTopicStep, LdaTopicStep
+from heliostat.text.agreement import Answer
 from heliostat.tokenized import SPLITS
 
 QUALITY_STEPS = frozenset(
@@ -84,7 +85,8 @@ class _Side:
     noisy: int = 0
     scores: dict[str, list[float]] = field(default_factory=dict)
     terms: set[str] = field(default_factory=set)
-    labels: list[list[str | None]] = field(default_factory=list)
+    answers: list[list[list[Answer]]] = field(default_factory=list)
+    """Of each document, for each step that asks annotators: who gave which label."""
 
     def __add__(self, other: "_Side") -> "_Side":
         return _Side(
@@ -97,13 +99,13 @@ class _Side:
                 for name in self.scores.keys() | other.scores.keys()
             },
             self.terms | other.terms,
-            self.labels + other.labels,
+            self.answers + other.answers,
         )
 
     def add_all(self, folder: Path, place: str) -> None:
         """Measure the documents in a folder of Parquet parts, one part in memory at a time."""
-        labelling = next((each for each in self.config.steps if isinstance(each, LabelAgreementStep)), None)
-        whole = labelling is not None or self.search is not None
+        labelling = _labelling(self.config)
+        whole = bool(labelling) or self.search is not None
         columns = ["text", "messages", "rejected", "metadata", "step", "score"]
         if whole:
             columns += ["uid", "source", "row", "domain", "tools"]
@@ -130,11 +132,11 @@ class _Side:
                     score = value["similarity"] if isinstance(value, dict) else value
                     self.scores.setdefault(name, []).append(score)
 
-    def _add_document(self, document: Document, labelling: LabelAgreementStep | None) -> None:
+    def _add_document(self, document: Document, labelling: list[LabelAgreementStep]) -> None:
         if self.search is not None:
             self.terms |= self.search.mentioned(document.whole_text)
-        if labelling is not None:
-            self.labels.append(list(labels_of(labelling, document)))
+        if labelling:
+            self.answers.append([answers_of(step, document) for step in labelling])
 
 
 def _row(before: Figure, after: Figure) -> dict[str, Any]:
@@ -180,8 +182,12 @@ def _perplexities(config: CleanConfig, before: _Side, after: _Side) -> list[dict
 
 def _agreement(config: CleanConfig, before: _Side, after: _Side) -> list[dict[str, Any]]:
     rows = []
-    for step in config.steps:
-        if isinstance(step, LabelAgreementStep):
-            first, last = (agreement_figures(step, side.labels) for side in (before, after))
-            rows += [_untargeted(name, first[name], last[name]) for name in first]
+    for number, step in enumerate(_labelling(config)):
+        sides = ([answers[number] for answers in side.answers] for side in (before, after))
+        first, last = (agreement_figures(step, answers) for answers in sides)
+        rows += [_untargeted(name, first[name], last[name]) for name in first]
     return rows
+
+
+def _labelling(config: CleanConfig) -> list[LabelAgreementStep]:
+    return [step for step in config.steps if isinstance(step, LabelAgreementStep)]

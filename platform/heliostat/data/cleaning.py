@@ -19,7 +19,7 @@ from heliostat.data.config import CleanConfig
 from heliostat.data.decisions import NOTHING_DECIDED, Decision, decide
 from heliostat.data.documents import READ_STEP
 from heliostat.data.keys import read_array, write_array
-from heliostat.data.near_decision import Nominate, nominate_here
+from heliostat.data.near_decision import Nominate, join_clusters, nominate_here
 from heliostat.data.references import fit_tasks
 from heliostat.data.segments import named_steps, segments_of
 from heliostat.data.shards import open_shard
@@ -106,7 +106,7 @@ def clean(
             verdicts = tuple((shard, decision.files_of(shard)[0]) for shard in shards)
             learning = LearnLabelsTask(segment.learning, verdicts, work)
             _run([learning], "Learning from all labels", account, run_all)
-        if segment.steps:
+        if segment.steps or segment.decisions:
             applies = [ApplyTask(shard, *decision.files_of(shard), segment, work) for shard in shards]
             shards = _run(applies, "Cleaning further", account, run_all)
             decision = NOTHING_DECIDED
@@ -140,11 +140,13 @@ def _run(tasks: Sequence[Any], title: str, account: Account, run_all: Runner) ->
 def _split(work: Work, shards: Sequence[Shard], decision: Decision) -> None:
     """Decide for every document that is left where it goes, and leave that beside its shard."""
     domains, clusters, contents, alive = [], [], [], []
+    exact: list[np.ndarray] = []
     for shard in shards:
         keys = read_array(work.scratch, f"{shard.name}.keys.npy")
         _, cluster_file = decision.files_of(shard)
         clusters.append(read_array(work.scratch, cluster_file) if cluster_file else keys["cluster"])
         contents.append(keys["content"][:, 0])
+        exact.append(keys["exact"][:, 0])
         alive.append(decision.alive(shard))
         with open_shard(work.scratch, f"{shard.name}.arrow") as reader:
             batches = [reader.get_batch(number)["domain"] for number in range(reader.num_record_batches)]
@@ -153,13 +155,22 @@ def _split(work: Work, shards: Sequence[Shard], decision: Decision) -> None:
     stays = np.concatenate(alive) if alive else np.zeros(0, dtype=bool)
     codes = np.full(len(stays), -1, dtype=np.int8)
     if stays.any():
+        together = _joined(np.concatenate(clusters)[stays], np.concatenate(exact)[stays])
         codes[stays] = split_codes(
-            strata[stays], np.concatenate(clusters)[stays], np.concatenate(contents)[stays], work.config.split
+            strata[stays], together, np.concatenate(contents)[stays], work.config.split
         )
     start = 0
     for shard in shards:
         write_array(work.scratch, f"{shard.name}.splits.npy", codes[start : start + shard.documents])
         start += shard.documents
+
+
+def _joined(clusters: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """The clusters, joined where documents say the same: steps behind dedup, such as redaction, may have made
+    equal what was not."""
+    order = np.argsort(exact, kind="stable")
+    equal = np.flatnonzero(exact[order[1:]] == exact[order[:-1]])
+    return join_clusters(clusters, np.stack([order[equal], order[equal + 1]], axis=1))
 
 
 def _codes(encoded: Sequence[pa.DictionaryArray]) -> np.ndarray:

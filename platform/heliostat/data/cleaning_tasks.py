@@ -36,8 +36,8 @@ from heliostat.text.agreement import Answer
 from heliostat.tokenized import SPLITS
 
 DROPPED_FOLDER = "dropped"
-# A shard's worth of text. Some ten times as much is in memory while a task works on it.
-CHARACTERS_PER_SHARD = 16 * 2**20
+# A shard's worth of documents. Some ten times as much is in memory while a task works on it.
+BYTES_PER_SHARD = 16 * 2**20
 CHARACTERS_PER_BATCH = 2**21
 DOCUMENTS_PER_BATCH = 256
 
@@ -75,19 +75,20 @@ class ShardWriter:
         documents = [each for each in outcomes if isinstance(each, Document)]
         if dropped:
             self._dropped.append(dropped_table(dropped))
-            self._held += sum(_characters(each) for each in dropped)
+            self._held += self._dropped[-1].nbytes
         if documents:
             alive = np.array([isinstance(each, Document) for each in outcomes])
             keys = keys_of(documents)
             for name, values in carried.items():
                 keys[name] = values[alive]
             self._alive.append(table_of(documents))
+            self._held += self._alive[-1].nbytes
             self._characters += int(keys["characters"].sum())
             self._keep("keys", keys)
             if self._near:
                 for name, array in near_keys(documents, self._near).items():
                     self._keep(name, array)
-        if self._characters + self._held >= CHARACTERS_PER_SHARD:
+        if self._held >= BYTES_PER_SHARD:
             self.flush()
 
     def flush(self) -> None:

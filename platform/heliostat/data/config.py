@@ -16,7 +16,7 @@ from heliostat.data.source_config import Source as Source
 from heliostat.data.source_config import TableSource as TableSource
 from heliostat.data.source_config import TextSource as TextSource
 from heliostat.data.split_config import SplitConfig
-from heliostat.data.steps.agreement import LabelAgreementStep
+from heliostat.data.steps.agreement import LABEL, LabelAgreementStep
 from heliostat.data.steps.blocklist import BlocklistStep
 from heliostat.data.steps.c4 import C4Step
 from heliostat.data.steps.fineweb import FineWebStep
@@ -102,6 +102,19 @@ class CleanConfig(Config):
         ]
         if len(learning) > 1:
             raise ValueError("label_agreement: method dawid_skene stands twice in the steps; once is enough")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_have_names_of_their_own(self) -> Self:
+        finds: set[str] = {step.kind for step in self.steps}
+        finds |= {LABEL} if "label_agreement" in finds else set()
+        for source in self.sources:
+            taken = sorted(finds.intersection(getattr(source, "keep_columns", ())))
+            if taken:
+                raise ValueError(
+                    f"keep_columns: a step notes what it finds as '{taken[0]}'; leave the column or the step "
+                    "out, or name the column otherwise in the source"
+                )
         return self
 
     @property

@@ -19,6 +19,7 @@ PACKINGS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 # A read of an object store is a request: large ones, or the latency of each is what one waits for.
 LOCAL_BUFFER_BYTES = 2**20
 REMOTE_BUFFER_BYTES = 8 * 2**20
+_SET = r"\[[!^]?[^/][^]/]*\]"  # a `]` that comes first is one of its characters
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,22 @@ def _is_hidden(relative: str) -> bool:
 
 
 def _pattern(glob: str) -> str:
-    """A glob as a regular expression: `**/` is any folders, `*` and `?` do not cross a `/`."""
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^]]+\])", glob)
+    """A glob as a regular expression: `**/` is any folders; `*`, `?` and `[...]` do not cross a `/`."""
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?|" + _SET + ")", glob)
     known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "".join(
-        known.get(piece) or (piece if re.fullmatch(r"\[[^]]+\]", piece) else re.escape(piece))
+        known.get(piece) or (_set_pattern(piece) if re.fullmatch(_SET, piece) else re.escape(piece))
         for piece in pieces
     )
+
+
+def _set_pattern(given: str) -> str:
+    """A set of characters as a shell reads it: `!` in front negates it, and only `-` means something else."""
+    characters = given[1:-1]
+    negated = len(characters) > 1 and characters[0] in "!^"
+    listed = characters[1:] if negated else characters
+    escaped = "".join(each if each == "-" else re.escape(each) for each in listed)
+    return f"(?!/)[{'^' if negated else ''}{escaped}]"
 
 
 def _place(given: str) -> _Place:

@@ -62,6 +62,7 @@ def resolve_form(source: TableSource, found: Iterable[str], file: str) -> RowFor
         for name in names:
             columns = _columns_of_form(name, source, there, aliases)
             if columns:
+                columns |= _unseen_columns(name, source, columns)
                 return RowForm(name, columns, source.keep_columns)
     if source.form != "auto":
         for column in REQUIRED_COLUMNS[source.form]:
@@ -120,6 +121,19 @@ def _columns_of_form(
     if "domain" in source.columns:
         columns["domain"] = source.columns["domain"]
     return columns
+
+
+def _unseen_columns(
+    name: str, source: TableSource, columns: dict[str, str | tuple[str, ...]]
+) -> dict[str, str | tuple[str, ...]]:
+    """The optional columns of JSON that its first rows lack, under their own names: later ones may have them.
+
+    Not under other names: what they mean is told from the columns beside them.
+    """
+    if not isinstance(source, (JsonlSource, JsonSource)):
+        return {}
+    taken = {*columns, *RowForm(name, columns).all_columns}
+    return {column: column for column in OPTIONAL_COLUMNS.get(name, ()) if column not in taken}
 
 
 def _first(names: Iterable[str], there: list[str]) -> str | None:

@@ -24,11 +24,13 @@ def found_in(folder: Path, steps: Sequence[Step]) -> dict[str, Any]:
         for table in tables_of(folder, split, ["metadata"]):
             for text in table["metadata"].drop_null().to_pylist():
                 for name, value in json.loads(text).items():
+                    if name not in kinds:
+                        continue  # the source said it
                     if name == "pii":
                         pii.update(span[0] for span in value)
                     elif name == "language":
                         languages[value["language"]] += 1
-                    elif name in kinds and (score := _score_of(value)) is not None:
+                    elif (score := _score_of(value)) is not None:
                         scores.setdefault(name, []).append(score)
     return {
         "pii": dict(sorted(pii.items())),

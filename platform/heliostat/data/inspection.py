@@ -102,6 +102,7 @@ def inspect_path(path: str, overrides: tuple[str, ...] = (), tokenizer: Any = No
     units = units_of(source)
     looked = _Looked(units)
     first = units[0]
+    columns = looked.types.columns(first.form)
     kinds = Counter(kind_of(unit.source) for unit in units)
     found = Inspection(
         path=path,
@@ -109,8 +110,8 @@ def inspect_path(path: str, overrides: tuple[str, ...] = (), tokenizer: Any = No
         bytes=_bytes_of(units),
         left_out=_left_out(source),
         form=first.form.name,
-        why=_why(source, first),
-        columns=looked.types.columns(first.form),
+        why=_why(source, first, columns),
+        columns=columns,
         rows=looked.rows,
         looked_at=looked.number,
         files_looked_at=looked.files,
@@ -235,8 +236,8 @@ def _left_out(source: FileSource) -> list[str]:
     return [file.name for file in find_files(source.path).files if file.path not in taken]
 
 
-def _why(source: FileSource, unit: FileUnit) -> str:
-    """How the form was told, in a few words."""
+def _why(source: FileSource, unit: FileUnit, there: list[tuple[str, str, str]]) -> str:
+    """How the form was told, in a few words; `there` are the columns that were seen."""
     kind = kind_of(unit.source)
     if kind in ("text", "html", "warc"):
         pieces = "several in a file" if getattr(unit.source, "separator", None) else "one a file"
@@ -248,7 +249,8 @@ def _why(source: FileSource, unit: FileUnit) -> str:
         for name, column in unit.form.columns.items()
         if name != column
     ]
-    columns = " and ".join(f"'{name}'" for name in unit.form.columns if name != "domain")
+    seen = {name for name, _, _ in there}
+    columns = " and ".join(f"'{name}'" for name in unit.form.columns if name != "domain" and name in seen)
     told = "as asked" if getattr(source, "form", "auto") != "auto" else "told from the columns"
     return f"{told}; {'; '.join(renamed)}" if renamed else f"{told} {columns}"
 

@@ -4,8 +4,9 @@ A decision over all documents looks at these arrays only, so it needs neither th
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -21,6 +22,7 @@ KEYS = np.dtype(
         ("cluster", np.uint64),  # shared by documents that must not be parted between splits
         ("characters", np.int64),
         ("priority", np.int32),  # the number of the source in the recipe: the first is kept rather
+        ("metadata", np.uint64),  # of what is known beside the content
     ]
 )
 
@@ -34,12 +36,13 @@ def keys_of(documents: Sequence[Document]) -> np.ndarray:
         _content_hash(document.domain, parts) for document, parts in zip(documents, texts, strict=True)
     )
     keys["cluster"] = keys["exact"][:, 0]
+    keys["metadata"] = [_metadata_hash(document.metadata) for document in documents]
     keys["characters"] = [sum(map(len, document.contents)) for document in documents]
     return keys
 
 
 def parts_of(document: Document) -> list[str]:
-    """All that a document says: its text; or roles, contents and calls of its messages, in order."""
+    """All that a document says: its text; or roles, contents and calls of its messages, and its tools."""
     if not document.messages:
         return [document.text]
     parts = []
@@ -47,16 +50,20 @@ def parts_of(document: Document) -> list[str]:
         more = {name: value for name, value in message.items() if name not in ("role", "content")}
         parts += [message["role"], message["content"]]
         parts += [json.dumps(more, sort_keys=True)] if more else []
-    return parts
+    return parts + ([json.dumps(document.tools, sort_keys=True)] if document.tools else [])
 
 
 def rank_of(keys: np.ndarray) -> np.ndarray:
     """(n,) int64: the place of each document in the total order that decides who stays; 0 stays first.
 
-    By source priority, then the longest, then the content's hash: no document's place depends on where in its
-    source it was read, by whom, or how often. Only entirely equal documents are told apart by position.
+    By source priority, then the longest, then the hashes of content and metadata: no document's place depends
+    on where in its source it was read, by whom, or how often. Only entirely equal documents are told apart by
+    position.
     """
-    order = np.lexsort((keys["content"][:, 1], keys["content"][:, 0], -keys["characters"], keys["priority"]))
+    content = keys["content"]
+    order = np.lexsort(
+        (keys["metadata"], content[:, 1], content[:, 0], -keys["characters"], keys["priority"])
+    )
     rank = np.empty(len(keys), dtype=np.int64)
     rank[order] = np.arange(len(keys))
     return rank
@@ -84,6 +91,12 @@ def _content_hash(domain: str, texts: list[str]) -> bytes:
         digest.update(text.encode("utf-8", "surrogatepass"))
         digest.update(b"\xff")  # no byte of UTF-8: ["a", "b"] differs from ["ab"]
     return digest.digest()
+
+
+def _metadata_hash(metadata: Mapping[str, Any]) -> int:
+    if not metadata:
+        return 0
+    return xxhash.xxh3_64_intdigest(json.dumps(metadata, sort_keys=True).encode("utf-8", "surrogatepass"))
 
 
 def _pairs(hashes: Iterable[bytes]) -> np.ndarray:

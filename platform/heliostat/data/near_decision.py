@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from heliostat.data.answers import same_answers
 from heliostat.data.corpus import Corpus, Fates
 from heliostat.data.dedup_config import NearDedupStep
 from heliostat.data.keys import read_array, write_array
@@ -87,13 +88,15 @@ class CompareTask:
     def make(self) -> Statistics:
         """Write how alike the pairs are."""
         places, inverse = np.unique(self.pairs.reshape(-1, 2), axis=0, return_inverse=True)
-        texts = np.empty(len(places), dtype=object)
+        documents = np.empty(len(places), dtype=object)
         for number in np.unique(places[:, 0]).tolist():
             here = np.flatnonzero(places[:, 0] == number)
             with open_shard(self.scratch, f"{self.shards[number]}.arrow") as reader:
-                found = documents_at(reader, places[here, 1])
-            texts[here] = [document.whole_text for document in found]
-        compared = compare_texts(list(texts), inverse.reshape(-1, 2), self.config)
+                documents[here] = documents_at(reader, places[here, 1])
+        pairs = inverse.reshape(-1, 2)
+        texts = [document.whole_text for document in documents]
+        compared = compare_texts(texts, pairs, self.config)
+        compared["same_answers"] = same_answers(list(documents), pairs, self.config)
         write_array(self.scratch, f"{self.name}.npy", compared)
         return {"documents": len(places), "characters": int(sum(map(len, texts)))}
 

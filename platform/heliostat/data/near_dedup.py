@@ -16,7 +16,7 @@ from heliostat.data.dedup_config import NearDedupStep
 from heliostat.data.documents import Document
 from heliostat.data.exact_dedup import repeated
 from heliostat.data.minhash import NO_KEY, U32, band_keys, sketch
-from heliostat.data.shingles import I64, U64, shingles, verifying_words
+from heliostat.data.shingles import I64, U64, Words, mix, shingles, verifying_words
 
 I16 = NDArray[np.int16]
 Mask = NDArray[np.bool_]
@@ -25,13 +25,22 @@ COMPARED_FIRST = COMPARED_BEFORE = 8
 """In a bucket a document meets the first 8, which most likely stay, and the 8 just before it in the order,
 whose lengths are nearest: all pairs in buckets of up to 17."""
 NUMBERS_SHARE = 0.15
-"""Two texts are one form filled in differently when each has numbers that the other lacks, and numbers are
-this share of the words that differ. Of 2,300 edited docstrings this cost 3 in 1,000; of 9,000 API entries,
-invoices and weather reports with up to 400 words in common all stayed, where similarity alone took half."""
+"""Two texts are one form filled in differently when each has numbers that the other lacks, or both have the
+same in another order, and these are this share of the words that differ. Of 2,300 edited docstrings this cost
+3 in 1,000; of 9,000 API entries, invoices and weather reports with up to 400 words in common all stayed, when
+similarity alone took half."""
 
-SIMILARITY = np.dtype([("jaccard", np.float64), ("containment", np.float64), ("same_numbers", np.bool_)])
-"""How alike two texts a and b are: the shingles they share, of all shingles of both, and of those of b; and
-whether they are more than one form filled in differently."""
+SIMILARITY = np.dtype(
+    [
+        ("jaccard", np.float64),
+        ("containment", np.float64),
+        ("same_numbers", np.bool_),
+        ("same_answers", np.bool_),
+    ]
+)
+"""How alike two texts a and b are: the shingles they share, of all shingles of both, and of those of b;
+whether they are more than one form filled in differently; and whether, of conversations, the answers are
+alike as well (`answers.py`; texts alone do not tell)."""
 
 
 @dataclass(frozen=True)
@@ -184,21 +193,45 @@ def compare_texts(texts: Sequence[str], pairs: I64, config: NearDedupStep) -> ND
     words = verifying_words(texts)
     runs = shingles(words, config.shingle_words)
     shared, sizes = _shared(_different(runs.hashes, runs.counts), pairs)
-    ends = np.cumsum(words.counts)
-    numbers_before = np.concatenate([[0], np.cumsum(words.are_numbers)])
-    num_numbers = numbers_before[ends] - numbers_before[ends - words.counts]
-    numbers = _different(words.hashes[words.are_numbers], num_numbers)
-    shared_numbers, numbers_there = _shared(numbers, pairs)
     # A changed word changes as many shingles as a shingle has words; a changed number is one such word.
     changed_words = (sizes - shared[:, None]).sum(axis=1) / config.shingle_words
-    changed_numbers = numbers_there - shared_numbers[:, None]
-    refilled = (changed_numbers > 0).all(axis=1)
-    refilled &= changed_numbers.sum(axis=1) >= NUMBERS_SHARE * changed_words
     compared = np.empty(len(pairs), SIMILARITY)
     compared["jaccard"] = shared / np.maximum(sizes.sum(axis=1) - shared, 1)
     compared["containment"] = shared / np.maximum(sizes[:, 1], 1)
-    compared["same_numbers"] = ~refilled
+    compared["same_numbers"] = ~_refilled(_numbers_of(words), pairs, changed_words)
+    compared["same_answers"] = True
     return compared
+
+
+def _numbers_of(words: Words) -> list[U64]:
+    """The hashes of each text's numbers, in the order they stand in."""
+    before = np.concatenate([[0], np.cumsum(words.are_numbers)])
+    ends = np.cumsum(words.counts)
+    counts = before[ends] - before[ends - words.counts]
+    return np.split(words.hashes[words.are_numbers], np.cumsum(counts)[:-1])
+
+
+def _refilled(numbers: list[U64], pairs: I64, changed_words: NDArray[np.float64]) -> Mask:
+    """(m,) whether each text of a pair has numbers that the other lacks or has less often, or both have the
+    same in another order, and those are a share of what differs."""
+    shared, there = _shared([_occurrences(of_text) for of_text in numbers], pairs)
+    changed = there - shared[:, None]
+    refilled = (changed > 0).all(axis=1) & (changed.sum(axis=1) >= NUMBERS_SHARE * changed_words)
+    for number in np.flatnonzero((changed == 0).all(axis=1)).tolist():
+        first, second = (numbers[text] for text in pairs[number].tolist())
+        misplaced = 2 * np.count_nonzero(first != second)
+        refilled[number] = misplaced > 0 and misplaced >= NUMBERS_SHARE * changed_words[number]
+    found: Mask = refilled
+    return found
+
+
+def _occurrences(hashes: U64) -> U64:
+    """A hash for the first of equal ones, another for the second, and so on; rising, 48 bits of each."""
+    together = np.sort(hashes)
+    starts = np.flatnonzero(_begins(together))
+    nth = np.arange(len(together)) - np.repeat(starts, np.diff(starts, append=len(together)))
+    found: U64 = np.sort(mix(together + nth.astype(np.uint64)) >> np.uint64(16))
+    return found
 
 
 def _different(hashes: U64, counts: I64) -> list[U64]:
@@ -252,7 +285,7 @@ def decide(pairs: I64, compared: NDArray[np.void], ranks: I64, lengths: I64, con
         lengths: (m, 2) of the pairs' documents, in characters.
         config: the limits.
     """
-    agrees = alike(compared, config) & (lengths[:, 0] >= lengths[:, 1])
+    agrees = alike(compared, config) & (lengths[:, 0] >= lengths[:, 1]) & compared["same_answers"]
     if config.same_numbers:
         agrees &= compared["same_numbers"]
     which = np.flatnonzero(agrees)

@@ -15,7 +15,7 @@ import orjson
 from heliostat.data.files import FileAt, first_line, opened
 from heliostat.data.reader_json import json_rows
 from heliostat.data.reader_parquet import parquet_rows
-from heliostat.data.reader_rows import EXCERPT_CHARACTERS, MAX_ROW_BYTES, Broken, NumberedRow, text_of
+from heliostat.data.reader_rows import EXCERPT_CHARACTERS, MAX_ROW_BYTES, Broken, NumberedRow, Row, text_of
 from heliostat.data.source_config import (
     REQUIRED_COLUMNS,
     CsvSource,
@@ -27,7 +27,7 @@ from heliostat.data.source_config import (
     TextSource,
     WarcSource,
 )
-from heliostat.data.source_scan import NEWLINE, Part
+from heliostat.data.source_scan import BLOCK_BYTES, NEWLINE, Part
 from heliostat.data.web import html_rows, warc_rows
 from heliostat.errors import DataError
 
@@ -36,7 +36,13 @@ DELIMITERS = ",\t;|"
 """What may stand between the fields of a csv file."""
 # Columns that hold lists of objects in a row: an object of JSON with one is a row, not a file of rows.
 _LIST_COLUMNS = frozenset(
-    {"prompt", "tools", "functions", *(name for names in REQUIRED_COLUMNS.values() for name in names)}
+    {
+        "prompt",
+        "system",
+        "tools",
+        "functions",
+        *(name for names in REQUIRED_COLUMNS.values() for name in names),
+    }
 )
 
 
@@ -197,8 +203,7 @@ def _text_rows(
     stream: io.BufferedReader, separator: str | None, part: Part | None, file: FileAt
 ) -> Iterator[NumberedRow]:
     if separator is None:
-        whole = stream.read(MAX_ROW_BYTES + 1).removeprefix(_BYTE_ORDER_MARK)
-        yield 1, {"text": text_of(whole)} if len(whole) <= MAX_ROW_BYTES else _too_large(whole)
+        yield 1, _text_row(stream.read(MAX_ROW_BYTES + 1), is_first=True)
         return
     start, end, number = (part.start, part.end, part.first_row) if part else (0, -1, 1)
     if start:
@@ -206,22 +211,32 @@ def _text_rows(
     for piece, is_last in _pieces(stream, separator.encode(), end - start if part else None):
         if is_last and part and end < file.bytes:
             return  # the part ends behind a separator: nothing is left of it
-        piece = piece.removeprefix(_BYTE_ORDER_MARK) if number == 1 else piece
-        yield number, {"text": text_of(piece)}
+        yield number, _text_row(piece, is_first=number == 1)
         number += 1
 
 
+def _text_row(raw: bytes, is_first: bool) -> Row:
+    """The row of a text, of which a byte more than MAX_ROW_BYTES was read when it is too large."""
+    text = raw.removeprefix(_BYTE_ORDER_MARK) if is_first else raw
+    return {"text": text_of(text)} if len(raw) <= MAX_ROW_BYTES else _too_large(text)
+
+
 def _pieces(stream: io.BufferedReader, mark: bytes, left: int | None) -> Iterator[tuple[bytes, bool]]:
-    """What stands between the marks in the next `left` bytes, and whether it is the last piece."""
+    """What stands between the marks in the next `left` bytes, and whether it is the last piece.
+
+    Of a piece that is too large, as when the mark never comes, there is a byte more than MAX_ROW_BYTES.
+    """
     open_piece: list[bytes] = []
-    carry = b""
-    while block := stream.read(2**20 if left is None else min(2**20, left)):
+    size, carry = 0, b""
+    while block := stream.read(BLOCK_BYTES if left is None else min(BLOCK_BYTES, left)):
         left = left - len(block) if left is not None else None
         first, *others = (carry + block).split(mark)
         for piece in others:
-            yield b"".join([*open_piece, first]), False
-            open_piece, first = [], piece
+            yield b"".join([*open_piece, first])[: MAX_ROW_BYTES + 1], False
+            open_piece, size, first = [], 0, piece
         cut = max(0, len(first) - len(mark) + 1)  # a mark may begin in what is behind
-        open_piece.append(first[:cut])
+        if size <= MAX_ROW_BYTES:  # else its end is searched, and nothing more of it is kept
+            open_piece.append(first[:cut])
+            size += cut
         carry = first[cut:]
-    yield b"".join([*open_piece, carry]), True
+    yield b"".join([*open_piece, carry])[: MAX_ROW_BYTES + 1], True

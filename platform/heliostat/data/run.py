@@ -18,6 +18,8 @@ from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication, Storage, artifact_folder
 from heliostat.workspace import Workspace
 
+_HALF_GONE = ".deleted"
+
 
 def prepare_data(
     config: DataConfig, model: Artifact | None, workspace: Workspace, force: bool = False
@@ -55,7 +57,7 @@ def _clean(config: DataConfig, models: StepModels, publication: Publication, run
     facts = fill_dataset(config, models, publication.folder, scratch, _runner(config, run), _nominate)
     publication.facts |= facts
     run.log({"documents_read": facts["documents_read"], "documents_kept": sum(facts["documents"].values())})
-    scratch.delete("")
+    run.when_published.append(partial(_discard, run))
 
 
 def _tokenize(
@@ -66,12 +68,28 @@ def _tokenize(
     publication.facts |= facts
     kept = sum(split["tokens"] for split in facts["splits"].values())
     run.log({"tokens_read": facts["receipt"]["read"]["tokens"], "tokens_kept": kept})
-    scratch.delete("")
+    run.when_published.append(partial(_discard, run))
 
 
 def _scratch(run: StageRun) -> Storage:
     """Where the tasks write: kept between attempts, but not between versions that may write otherwise."""
-    return Storage.at(run.workspace.storage.uri(f"{run.path}/shards-{heliostat.__version__}"))
+    scratch = Storage.at(run.workspace.storage.uri(_scratch_path(run)))
+    if run.workspace.storage.exists(f"{_scratch_path(run)}{_HALF_GONE}"):
+        _discard(run)
+    return scratch
+
+
+def _discard(run: StageRun) -> None:
+    """Remove the tasks' files. A mark stands beside them meanwhile: records of tasks without their files, as
+    a kill would leave them, must never be believed."""
+    storage, path = run.workspace.storage, _scratch_path(run)
+    storage.write_bytes(f"{path}{_HALF_GONE}", b"")
+    storage.delete(path)
+    storage.delete(f"{path}{_HALF_GONE}")
+
+
+def _scratch_path(run: StageRun) -> str:
+    return f"{run.path}/shards-{heliostat.__version__}"
 
 
 def _nominate(near: NearWork) -> Candidates:

@@ -59,6 +59,10 @@ def segments_of(config: CleanConfig) -> tuple[Segment, ...]:
 
     for name, step in named_steps(config):
         if isinstance(step, (ExactDedupStep, NearDedupStep)):
+            if isinstance(step, NearDedupStep) and any(
+                isinstance(each, NearDedupStep) for _, each in decisions
+            ):
+                cut()  # what a shard has for near-dedup is made for one of them
             decisions.append((name, step))
             continue
         if decisions or (isinstance(step, LabelAgreementStep) and step.needs_all_labels):

@@ -95,12 +95,13 @@ def _client(config: ServedPerplexity, seconds: float) -> "httpx.Client":
 
     headers = {}
     if config.key_variable:
-        if config.key_variable not in os.environ:
+        key = os.environ.get(config.key_variable, "").strip()  # mounted secrets end with a newline
+        if not (key and key.isascii() and key.isprintable()):
             raise ModelError(
-                f"perplexity: the environment variable {config.key_variable} is not set; it holds the key of "
+                f"perplexity: the environment variable {config.key_variable} holds no key; set it to that of "
                 f"{config.url}, here and on every node of the cluster"
             )
-        headers["Authorization"] = f"Bearer {os.environ[config.key_variable]}"
+        headers["Authorization"] = f"Bearer {key}"
     return httpx.Client(base_url=config.url, headers=headers, timeout=seconds)
 
 

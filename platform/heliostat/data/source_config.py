@@ -20,7 +20,7 @@ REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
 }
 OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
     "preference": ("prompt", "system", "tools"),
-    "messages": ("tools",),
+    "messages": ("system", "tools"),
     "sharegpt": ("system", "tools"),
     "alpaca": ("input", "system"),
     "labels": ("label", "labels"),

@@ -53,8 +53,12 @@ SOURCE_TYPES: dict[str, type[FileSource]] = {
     "warc": WarcSource,
 }
 """The source of files of one kind."""
-# What lies beside the data in published data sets, and is none.
-_COMPANIONS = ("readme", "license", "licence", "citation", "dataset_info", "state.json")
+# What lies beside the data in published data sets, and is none; the whole name, as `citations` may be data.
+_COMPANIONS = re.compile(
+    r"readme([._-](cn|en|zh)([_-]\w+)?)?|licen[cs]e|citation|changelog|contributing|code_of_conduct|notice"
+)
+_DESCRIPTIONS = re.compile(r"dataset_(dict|infos?)|state")
+"""What `datasets` writes beside its tables, as JSON."""
 _SIGNATURES = {
     b"PAR1": "Parquet",
     b"WARC/": "a web archive",
@@ -81,7 +85,8 @@ def files_of(source: FileSource) -> list[tuple[FileSource, FileAt]]:
     """The files of a source, sorted by path, each with a source of its own format.
 
     Of a folder the files with the endings of the source's kind count; under `kind: files` those with any
-    known ending, but for what stands beside data without being any (README, LICENSE, ...).
+    known ending, but for what stands beside data without being any (README, LICENSE, ...). What a path or a
+    glob names counts whatever it is called.
 
     Raises:
         ConfigError: there is no file, or tables lie beside other documents.
@@ -97,9 +102,7 @@ def files_of(source: FileSource) -> list[tuple[FileSource, FileAt]]:
             raise ConfigError(f"{source.path}: holds no file with the ending {ending}; {_WAY_OUT}")
         return [(source, file) for file in found]
     if listing.by == "folder":
-        found = [file for file in found if ending_kind(file)]
-    if listing.by != "path":
-        found = [file for file in found if not _is_companion(file)]
+        found = [file for file in found if ending_kind(file) and not _is_companion(file)]
     if not found:
         endings = " ".join(ending for endings in SUFFIXES.values() for ending in endings)
         raise ConfigError(f"{source.path}: holds no file with a known ending ({endings}); {_WAY_OUT}")
@@ -110,16 +113,28 @@ def files_of(source: FileSource) -> list[tuple[FileSource, FileAt]]:
 
 def ending_kind(file: FileAt) -> str | None:
     """The kind that a file's name says it is, packed or not."""
-    name = file.name.lower()
-    packed = name.endswith(tuple(PACKINGS))
-    name = name.rpartition(".")[0] if packed else name
+    name, packed = _unpacked_name(file)
     kinds = (kind for kind, endings in SUFFIXES.items() if name.endswith(endings))
     kind = next(kinds, None)
     return None if packed and kind == "parquet" else kind
 
 
+def _unpacked_name(file: FileAt) -> tuple[str, bool]:
+    """A file's name in lower case, without the ending of what packed it, and whether it had one."""
+    name = file.name.rpartition("/")[2].lower()
+    packed = name.endswith(tuple(PACKINGS))
+    return name.rpartition(".")[0] if packed else name, packed
+
+
 def _is_companion(file: FileAt) -> bool:
-    return file.name.rpartition("/")[2].lower().startswith(_COMPANIONS)
+    """Whether a file stands beside data without being any: never one that holds rows."""
+    kind, stem = ending_kind(file), _unpacked_name(file)[0].rpartition(".")[0]
+    if kind in ("text", "html"):
+        return _COMPANIONS.fullmatch(stem) is not None
+    if kind != "json" or not (_COMPANIONS.fullmatch(stem) or _DESCRIPTIONS.fullmatch(stem)):
+        return False
+    head = text_of(head_of(file)).lstrip("\ufeff \t\r\n")
+    return head[:1] != "[" and kind_of_text(head, kind) == "json"
 
 
 def _kind_of_file(file: FileAt) -> str:

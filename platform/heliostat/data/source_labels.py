@@ -40,15 +40,15 @@ def labels_of(row: Mapping[str, Any], columns: Mapping[str, str | tuple[str, ...
 
 
 def _labels(given: Any) -> tuple[list[Any], list[str]]:
-    """The labels, and who gave them where that is said."""
-    if isinstance(given, str) and given.strip():
+    """The labels, and who gave them where that is said. A value that is no list is one annotator's."""
+    if isinstance(given, str) and given.lstrip()[:1] in ("[", "{"):
         given = from_json(given, "broken_labels")
     if given is None or given == "":
         return [], []
     if isinstance(given, dict):
         given = [{"annotator": annotator, "label": label} for annotator, label in given.items()]
     if not isinstance(given, list):
-        raise Unusable("broken_labels")
+        return [_label(given)], []
     if given and all(isinstance(each, dict) for each in given):
         named = sorted(map(_named_label, given), key=lambda pair: pair[0])
         return [label for _, label in named], [annotator for annotator, _ in named]

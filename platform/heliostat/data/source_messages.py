@@ -63,16 +63,20 @@ def conversation_of(turns: Any, system: Any = None, tools: Any = None) -> Conten
 
 
 def with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
-    """The messages behind a system prompt of its own column, unless they begin with one.
+    """The messages behind a system prompt of its own column, unless they begin with the same one.
 
     Raises:
-        Unusable: it is not text.
+        Unusable: it is not text, or they begin with another one.
     """
-    if system is None or (messages and messages[0]["role"] == "system"):
+    said = "" if system is None or system == [] else _text_of(system, may_be_nothing=False)
+    if not said.strip():
         return messages
-    if not isinstance(system, str):
-        raise Unusable("content_not_text")
-    return ({"role": "system", "content": system}, *messages) if system.strip() else messages
+    if not messages or messages[0]["role"] != "system":
+        return ({"role": "system", "content": said}, *messages)
+    inside = messages[0]["content"].strip()
+    if inside and inside != said.strip():
+        raise Unusable("different_system_prompts")
+    return messages if inside else ({"role": "system", "content": said}, *messages[1:])
 
 
 def messages_of(turns: Any) -> tuple[Message, ...]:
@@ -111,7 +115,7 @@ def _message_of(turn: Mapping[str, Any]) -> Message:
 
 
 def _text_of(content: Any, may_be_nothing: bool) -> str:
-    """The text of a message: a string, or parts of type text put together as the API does."""
+    """The text of a message or a system prompt: a string, or parts of type text put together."""
     if isinstance(content, str):
         return content
     if content is None and may_be_nothing:

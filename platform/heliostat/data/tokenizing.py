@@ -104,7 +104,9 @@ def _mix(config: MixConfig, tasks: Sequence[TokenizeTask], work: TokenizeWork) -
     documents = np.concatenate(known)
     different, which = np.unique(np.array(names, dtype=object), return_inverse=True)
     groups = group_codes(different.tolist(), config)[which]
-    uses, proof = mix(groups, documents["tokens"], documents["key"], config)
+    there = documents["tokens"] > 0  # what tokenizing dropped is in no group
+    uses = np.zeros(len(documents), dtype=np.int64)
+    uses[there], proof = mix(groups[there], documents["tokens"][there], documents["key"][there], config)
     start = 0
     for task, of_part in zip(tasks, known, strict=True):
         write_array(work.scratch, f"{task.name}.uses.npy", uses[start : start + len(of_part)])

@@ -219,10 +219,10 @@ def dawid_skene(
     return DawidSkene(classes, annotators, posteriors, prior, confusions, rounds)
 
 
-def likeliest(
+def true_class(
     answers: Sequence[tuple[int, int]], prior: "np.ndarray", confusions: "np.ndarray"
-) -> tuple[int, float]:
-    """The likeliest true class of a document and its probability, by what `dawid_skene` learned.
+) -> "np.ndarray":
+    """The probability of each class to be a document's true one, (classes,), by what `dawid_skene` learned.
 
     `answers` are pairs of an annotator's and a given class's number.
     """
@@ -232,8 +232,8 @@ def likeliest(
     for who, label in answers:
         likely = likely + np.log(np.maximum(confusions[who, :, label], _TINY))
     likely = np.exp(likely - likely.max())
-    best = int(likely.argmax())
-    return best, float(likely[best] / likely.sum())
+    probabilities: np.ndarray = likely / likely.sum()
+    return probabilities
 
 
 def _present(document: Sequence[Label | None]) -> list[Label]:

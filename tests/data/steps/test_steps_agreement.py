@@ -122,26 +122,61 @@ def test_without_any_label_nothing_is_learned_and_all_are_refused():
     assert learned_step(config, [])(labelled([None])) == Refusal("too_few_annotators", 0)
 
 
+def figures_of(config: LabelAgreementStep, labels: list) -> dict:
+    return agreement_figures(config, [answers_of(config, labelled(each)) for each in labels])
+
+
 def test_figures_of_all_documents():
     labels = [["1", "1"]] * 20 + [["1", "2"]] * 5 + [["2", "1"]] * 10 + [["2", "2"]] * 15
-    figures = agreement_figures(LabelAgreementStep(level="interval"), labels)
+    figures = figures_of(LabelAgreementStep(level="interval"), labels)
     assert figures == {
         "krippendorff_alpha": pytest.approx(0.4, abs=0.01),
         "fleiss_kappa": pytest.approx(0.3939, abs=0.0001),
         "cohen_kappa": pytest.approx(0.4),
     }
     nothing = {"krippendorff_alpha": None, "fleiss_kappa": None, "cohen_kappa": None}
-    assert agreement_figures(LabelAgreementStep(), []) == nothing
-    assert agreement_figures(LabelAgreementStep(), [["a"], [None, "b"]]) == nothing
+    assert figures_of(LabelAgreementStep(), []) == nothing
+    assert figures_of(LabelAgreementStep(), [["a"], [None, "b"]]) == nothing
 
 
 def test_an_ordinal_scale_has_an_order():
     labels = [["低", "低"], ["中", "高"], ["高", "高"], ["低", "中", "中"]]
-    near = agreement_figures(LabelAgreementStep(level="ordinal", order=("低", "中", "高")), labels)
-    far = agreement_figures(LabelAgreementStep(level="ordinal", order=("中", "低", "高")), labels)
+    near = figures_of(LabelAgreementStep(level="ordinal", order=("低", "中", "高")), labels)
+    far = figures_of(LabelAgreementStep(level="ordinal", order=("中", "低", "高")), labels)
     assert near["krippendorff_alpha"] > far["krippendorff_alpha"]
-    with pytest.raises(ValueError, match="say in which order labels are"):
-        agreement_figures(LabelAgreementStep(level="ordinal"), labels)
+
+
+def test_a_label_that_is_not_on_the_scale_goes_by_name_and_counts_in_no_figure():
+    ordered = LabelAgreementStep(level="ordinal", order=("低", "中"))
+    assert make_label_agreement(ordered)(labelled(["低", "高", "低"])) == Refusal("unknown_label", None, "高")
+    numbers = LabelAgreementStep(level="interval")
+    assert make_label_agreement(numbers)(labelled(["1", "pos", 1])) == Refusal("unknown_label", None, "pos")
+    assert make_label_agreement(numbers)(labelled([1, 1.5, 1])).metadata["label"] == "1"
+    labels = [["1", "1", "pos"], ["2", "2", "1"], ["3", "3", None]]
+    assert figures_of(numbers, labels) == figures_of(numbers, [["1", "1"], ["2", "2", "1"], ["3", "3"]])
+
+
+def test_figures_go_by_names_where_annotators_have_some():
+    votes = [("Wei", "Ana"), ("Ana", "Bo"), ("Bo", "Wei")] * 4
+    said = {"Wei": "ab", "Ana": "ab", "Bo": "ba"}
+    answers = [[(who, said[who][number % 2]) for who in pair] for number, pair in enumerate(votes)]
+    assert agreement_figures(LabelAgreementStep(), answers)["cohen_kappa"] == pytest.approx((1 - 1 - 1) / 3)
+
+
+@pytest.mark.parametrize(("labels", "kept"), [([1, 1.0], "1"), ([True, True], "true"), ([2.5, 2.5], "2.5")])
+def test_a_number_is_one_label_however_its_column_holds_it(labels, kept):
+    assert make_label_agreement(LabelAgreementStep())(labelled(labels)).metadata["label"] == kept
+
+
+def test_a_missing_number_is_no_label():
+    refusal = make_label_agreement(LabelAgreementStep())(labelled([1, float("nan")]))
+    assert refusal == Refusal("too_few_annotators", 1)
+
+
+def test_dawid_and_skene_settle_no_tie():
+    config = LabelAgreementStep(method="dawid_skene")
+    documents = [labelled(["x", "y"]), labelled(["y", "x"])]
+    assert learned_step(config, documents)(documents[0]) == Refusal("no_majority", 0.5)
 
 
 @pytest.mark.parametrize(

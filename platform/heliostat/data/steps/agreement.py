@@ -1,6 +1,7 @@
 """Which label a document gets when several annotators looked at it, and whether they agree enough."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,8 +18,8 @@ from heliostat.text.agreement import (
     dawid_skene,
     fleiss_kappa,
     krippendorff_alpha,
-    likeliest,
     majority,
+    true_class,
 )
 
 if TYPE_CHECKING:
@@ -124,18 +125,23 @@ def _by_confusions(learned: Mapping[str, "np.ndarray"]) -> Callable[[Sequence[An
         if not answers:
             return None, 0.0
         pairs = [(number[who], place[label]) for who, label in answers]
-        best, probability = likeliest(pairs, learned["prior"], learned["confusions"])
-        return classes[best], round(probability, 6)
+        probabilities = true_class(pairs, learned["prior"], learned["confusions"]).round(6)
+        best = probabilities.argmax()
+        tie = (probabilities == probabilities[best]).sum() > 1
+        return None if tie else classes[best], float(probabilities[best])
 
     return resolve
 
 
 def judge_label(config: LabelAgreementStep, document: Document, resolved: Resolved) -> Document | Refusal:
     """What becomes of a document with this label; the score of a refusal is a number of people or a share."""
-    num_labels = sum(label is not None for label in labels_of(config, document))
+    answers = answers_of(config, document)
     label, confidence = resolved
-    if num_labels < config.min_annotators:
-        return Refusal("too_few_annotators", num_labels)
+    if len(answers) < config.min_annotators:
+        return Refusal("too_few_annotators", len(answers))
+    unknown = [given for _, given in answers if not _is_on_scale(config, str(given))]
+    if unknown:
+        return Refusal("unknown_label", None, str(unknown[0]))
     if label is None:
         return Refusal("no_majority", confidence)
     if confidence < config.min_agreement:
@@ -143,18 +149,21 @@ def judge_label(config: LabelAgreementStep, document: Document, resolved: Resolv
     return document.with_metadata(LABEL, label).with_metadata(config.kind, confidence)
 
 
-def agreement_figures(config: LabelAgreementStep, labels: Sequence[Labels]) -> dict[str, float | None]:
+def agreement_figures(
+    config: LabelAgreementStep, documents: Sequence[Sequence[Answer]]
+) -> dict[str, float | None]:
     """How far the annotators of all documents agree; a figure that is not defined is None.
 
     `cohen_kappa` is the mean over all pairs of annotators, each pair on the documents both looked at. Alpha
     and kappa are 1 for perfect agreement and 0 for chance; Krippendorff asks for an alpha of 0.8, and of
-    0.667 where tentative conclusions are enough.
-
-    Raises:
-        ValueError: the labels are not on the scale that the config says.
+    0.667 where tentative conclusions are enough. Labels that are not on the config's scale do not count.
     """
-    width = max(map(len, labels), default=0)
-    columns = [[document[i] if i < len(document) else None for document in labels] for i in range(width)]
+    given = [
+        {who: label for who, label in answers if _is_on_scale(config, str(label))} for answers in documents
+    ]
+    annotators = sorted({who for answers in given for who in answers})
+    labels = [[answers.get(who) for who in annotators] for answers in given]
+    columns = list(zip(*labels, strict=True))
     kappas = [
         kappa
         for i, first in enumerate(columns)
@@ -168,6 +177,22 @@ def agreement_figures(config: LabelAgreementStep, labels: Sequence[Labels]) -> d
     }
 
 
+def _is_on_scale(config: LabelAgreementStep, label: str) -> bool:
+    """Whether a label has a place among the others: in the order given, or as a number."""
+    if config.order is not None:
+        return label in config.order
+    if config.level == "nominal":
+        return True
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
+
+
 def _as_text(entry: Any) -> str | None:
     """Labels are compared as texts, so that 1 and "1" from two sources are one label."""
+    if isinstance(entry, float):
+        if math.isnan(entry):
+            return None
+        entry = int(entry) if entry.is_integer() else entry  # a column with gaps comes as floats
     return entry if entry is None or isinstance(entry, str) else json.dumps(entry, sort_keys=True)
