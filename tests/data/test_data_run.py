@@ -100,6 +100,18 @@ def test_files_of_tasks_that_are_half_gone_are_never_believed(config, workspace,
     assert not [name for name in workspace.storage.list("runs", recursive=True) if "shards-" in name]
 
 
+def test_what_lies_beside_the_data_is_named(tmp_path, workspace, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="heliostat")
+    monkeypatch.setattr("heliostat.data.run._runner", lambda config, run: in_order)
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "citations.jsonl", texts(20))
+    (tmp_path / "in" / "README.md").write_text("About.")
+    (tmp_path / "in" / "chart.png").write_bytes(b"png")
+    made = prepare_data(DataConfig.model_validate({"sources": [str(tmp_path / "in")]}), None, workspace)
+    assert made.facts["files_left_out"] == {"files": 2, "names": ["README.md", "chart.png"]}
+    assert "dataset: 2 file(s) beside the data are not read: README.md, chart.png" in caplog.messages
+
+
 def test_columns_kept_under_the_name_of_a_step_count_as_no_finding(tmp_path, workspace, monkeypatch):
     """As FineWeb's `language`, which is text, and CCNet's `perplexity`."""
     monkeypatch.setattr("heliostat.data.run._runner", lambda config, run: in_order)

@@ -14,11 +14,10 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from heliostat.data.documents import Document, Dropped
-from heliostat.data.files import find_files
 from heliostat.data.reader_rows import Row
 from heliostat.data.source_config import FileSource, FilesSource
 from heliostat.data.source_counts import Count, Look, counted_rows, has_one_row
-from heliostat.data.source_formats import SOURCE_TYPES, files_of, kind_of
+from heliostat.data.source_formats import SOURCE_TYPES, kind_of, left_out
 from heliostat.data.source_messages import READ_KEYS
 from heliostat.data.source_types import TypesSeen
 from heliostat.data.sources import FileUnit, units_of
@@ -108,7 +107,7 @@ def inspect_path(path: str, overrides: tuple[str, ...] = (), tokenizer: Any = No
         path=path,
         kinds=dict(kinds.most_common()),
         bytes=_bytes_of(units),
-        left_out=_left_out(source),
+        left_out=left_out(source),
         form=first.form.name,
         why=_why(source, first, columns),
         columns=columns,
@@ -228,12 +227,6 @@ def _unread_keys(row: dict[str, Any], unit: FileUnit) -> set[str]:
                 if isinstance(turn, dict) and ("role" in turn or "from" in turn):
                     unread |= {key for key, value in turn.items() if value is not None} - READ_KEYS
     return unread
-
-
-def _left_out(source: FileSource) -> list[str]:
-    """The names of files in a folder or a glob that are not read."""
-    taken = {file.path for _, file in files_of(source)}
-    return [file.name for file in find_files(source.path).files if file.path not in taken]
 
 
 def _why(source: FileSource, unit: FileUnit, there: list[tuple[str, str, str]]) -> str:

@@ -1,5 +1,6 @@
 """The data stage: sources in, a packed, tokenized dataset with its receipt out."""
 
+import logging
 from functools import partial
 
 import heliostat
@@ -9,7 +10,7 @@ from heliostat.data.judges import bring_judges
 from heliostat.data.near_decision import NearWork, nominate_here
 from heliostat.data.near_dedup import Candidates
 from heliostat.data.references import fingerprint_references
-from heliostat.data.sources import fingerprint_sources
+from heliostat.data.sources import files_left_out, fingerprint_sources
 from heliostat.data.tasks import Runner, StepModels
 from heliostat.models.loading import tokenizer_fingerprint
 from heliostat.ray_session import require_resources
@@ -19,6 +20,8 @@ from heliostat.storage import Publication, Storage, artifact_folder
 from heliostat.workspace import Workspace
 
 _HALF_GONE = ".deleted"
+_MOST_NAMED, _MOST_KEPT = 5, 100
+logger = logging.getLogger(__name__)
 
 
 def prepare_data(
@@ -54,8 +57,12 @@ def _cleaned(config: DataConfig, model: Artifact | None, workspace: Workspace, f
 
 def _clean(config: DataConfig, models: StepModels, publication: Publication, run: StageRun) -> None:
     scratch = _scratch(run)
+    beside = files_left_out(config)
+    if beside:
+        named = ", ".join(beside[:_MOST_NAMED]) + (", ..." if len(beside) > _MOST_NAMED else "")
+        logger.info("%s: %d file(s) beside the data are not read: %s", config.name, len(beside), named)
     facts = fill_dataset(config, models, publication.folder, scratch, _runner(config, run), _nominate)
-    publication.facts |= facts
+    publication.facts |= facts | {"files_left_out": {"files": len(beside), "names": beside[:_MOST_KEPT]}}
     run.log({"documents_read": facts["documents_read"], "documents_kept": sum(facts["documents"].values())})
     run.when_published.append(partial(_discard, run))
 

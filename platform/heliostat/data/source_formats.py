@@ -111,6 +111,12 @@ def files_of(source: FileSource) -> list[tuple[FileSource, FileAt]]:
     return [(_concrete(source, file, kind), file) for file, kind in zip(found, kinds, strict=True)]
 
 
+def left_out(source: FileSource) -> list[str]:
+    """The names of files in a folder or a glob that are not read; errors as `files_of`."""
+    taken = {file.path for _, file in files_of(source)}
+    return [file.name for file in find_files(source.path).files if file.path not in taken]
+
+
 def ending_kind(file: FileAt) -> str | None:
     """The kind that a file's name says it is, packed or not."""
     name, packed = _unpacked_name(file)

@@ -30,7 +30,7 @@ from heliostat.data.source_config import (
     TextSource,
     WarcSource,
 )
-from heliostat.data.source_formats import columns_of, files_of
+from heliostat.data.source_formats import columns_of, files_of, left_out
 from heliostat.data.source_messages import Content
 from heliostat.data.source_scan import NEWLINE, Part, Scan, scan
 from heliostat.data.web import PAGE_COLUMNS
@@ -157,6 +157,16 @@ def check_sources(config: "CleanConfig") -> None:
             installation_fingerprint(packages_of(source))
         else:
             look_at(source)
+
+
+def files_left_out(config: "CleanConfig") -> list[str]:
+    """The names of files that lie in the sources' folders and are not read, such as a README."""
+    return [
+        name
+        for source in config.sources
+        if not isinstance(source, PythonDocsSource)
+        for name in left_out(source)
+    ]
 
 
 def fingerprint_sources(config: "CleanConfig") -> str:
