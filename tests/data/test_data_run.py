@@ -108,8 +108,8 @@ def test_what_lies_beside_the_data_is_named(tmp_path, workspace, monkeypatch, ca
     (tmp_path / "in" / "README.md").write_text("About.")
     (tmp_path / "in" / "chart.png").write_bytes(b"png")
     made = prepare_data(DataConfig.model_validate({"sources": [str(tmp_path / "in")]}), None, workspace)
-    assert made.facts["files_left_out"] == {"files": 2, "names": ["README.md", "chart.png"]}
-    assert "dataset: 2 file(s) beside the data are not read: README.md, chart.png" in caplog.messages
+    assert made.facts["files_left_out"] == {"files": 2, "names": ["in/README.md", "in/chart.png"]}
+    assert "dataset: 2 file(s) beside the data are not read: in/README.md, in/chart.png" in caplog.messages
 
 
 def test_columns_kept_under_the_name_of_a_step_count_as_no_finding(tmp_path, workspace, monkeypatch):
