@@ -30,7 +30,6 @@ LABEL = "label"
 ANNOTATORS = "annotators"
 """The metadata that says who gave each of the labels, where the source does."""
 
-Labels = list[str | None]
 Resolved = tuple[str | None, float]
 """A label, or None when no one label leads, and how sure it is, 0 to 1."""
 
@@ -76,16 +75,13 @@ def make_label_agreement(
     return lambda document: judge_label(config, document, resolve(answers_of(config, document)))
 
 
-def labels_of(config: LabelAgreementStep, document: Document) -> Labels:
-    """The annotators' labels as texts; a single value is that of one annotator, a missing column of none."""
-    given = document.metadata.get(config.column)
-    entries = given if isinstance(given, (list, tuple)) else [given]
-    return [_as_text(entry) for entry in entries]
-
-
 def answers_of(config: LabelAgreementStep, document: Document) -> list[Answer]:
-    """Who gave which label: annotators by their names where the document has them, or by their places."""
-    labels = labels_of(config, document)
+    """Who gave which label, as a text: by their names where the document has them, or by their places.
+
+    A single value is that of one annotator, a missing column of none.
+    """
+    given = document.metadata.get(config.column)
+    labels = [_as_text(entry) for entry in (given if isinstance(given, (list, tuple)) else [given])]
     names = document.metadata.get(ANNOTATORS)
     if not isinstance(names, (list, tuple)) or len(names) != len(labels):
         names = range(len(labels))
