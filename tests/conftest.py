@@ -42,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.heavy)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their length: what is packed with gzip holds the time, and two processes that share the
+    tests must call each by the same name."""
+    return f"{argname}-{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def empty_tracking_store(tmp_path_factory) -> Path:
     """A fresh mlflow.db. Making one takes some seconds, so each workspace below gets a copy."""
