@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,14 +63,34 @@ def publish_dataset(
     key = hashlib.sha256(f"{count} {max_sequence_length}".encode()).hexdigest()
     with staging(workspace.storage, workspace.path("tokenized", "small", key)) as publication:
         sequences = pack(model_folder, count, max_sequence_length)
-        splits = {
-            split: [write_part(publication.folder / split / "part-00000.parquet", sequences)]
-            for split in ("train", "test")
-        }
-        (publication.folder / INDEX_NAME).write_text(json.dumps({"splits": splits}))
-        copy_tokenizer(model_folder, publication.folder / TOKENIZER_FOLDER)
+        write_dataset(publication.folder, model_folder, dict.fromkeys(("train", "test"), sequences))
         publication.facts["tokenizer"] = tokenizer_fingerprint(model_folder)
         return publish(publication, "tokenized", key, {})
+
+
+def pack_pair(row: dict[str, str], name: str, tokenizer: Any) -> PackedSequence:
+    """A preference pair (prompt, chosen, rejected) as a row: two documents, rendered as in training."""
+    halves = [
+        render_conversation(
+            [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[answer]}],
+            tokenizer,
+        )
+        for answer in ("chosen", "rejected")
+    ]
+    return _close([(name, half.input_ids, half.loss_mask) for half in halves])
+
+
+def write_dataset(
+    folder: Path, model_folder: Path, splits: dict[str, list[PackedSequence]], pairs: bool = False
+) -> Path:
+    """A folder with a tokenized dataset."""
+    parts = {
+        split: [write_part(folder / split / "part-00000.parquet", sequences, pairs)]
+        for split, sequences in splits.items()
+    }
+    (folder / INDEX_NAME).write_text(json.dumps({"splits": parts, "pairs": pairs}))
+    copy_tokenizer(model_folder, folder / TOKENIZER_FOLDER)
+    return folder
 
 
 def _close(documents: list[tuple[str, list[int], list[int]]]) -> PackedSequence:

@@ -101,6 +101,7 @@ def fill_tokenized(
         "splits": _split_facts(config, done, receipt),
         "max_sequence_length": config.tokenize.max_sequence_length,
         "tokenizer": fingerprint,
+        "pairs": done.pairs,
         "domains": dataset.facts["domains"],
         "domain_tokens": done.domain_tokens,
         "decisions": dataset.facts["decisions"],
@@ -125,6 +126,7 @@ def _tokenize_step(dataset: Artifact, done: Tokenized) -> dict[str, Any]:
 def _split_facts(config: DataConfig, done: Tokenized, receipt: Receipt) -> dict[str, dict[str, Any]]:
     """For each split: documents, tokens, labels, rows, and the part of its rows that is not padding."""
     facts = {}
+    room = config.tokenize.max_sequence_length * (2 if done.pairs else 1)
     for split, entries in done.splits.items():
         rows = sum(entry["rows"] for entry in entries)
         tokens = receipt.kept[split].tokens
@@ -133,9 +135,7 @@ def _split_facts(config: DataConfig, done: Tokenized, receipt: Receipt) -> dict[
             "tokens": tokens,
             "labels": sum(entry["labels"] for entry in entries),
             "rows": rows,
-            "packing_efficiency": round(tokens / (rows * config.tokenize.max_sequence_length), 4)
-            if rows
-            else 0.0,
+            "packing_efficiency": round(tokens / (rows * room), 4) if rows else 0.0,
         }
     return facts
 
@@ -144,7 +144,8 @@ def _write_index(folder: Path, config: DataConfig, done: Tokenized, fingerprint:
     index = {
         "splits": done.splits,
         "max_sequence_length": config.tokenize.max_sequence_length,
-        "packing": config.tokenize.packing,
+        "packing": config.tokenize.packing and not done.pairs,
+        "pairs": done.pairs,
         "tokenizer": fingerprint,
     }
     (folder / INDEX_NAME).write_text(json.dumps(index, indent=2))

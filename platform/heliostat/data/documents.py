@@ -16,7 +16,8 @@ class Document:
 
     `source` and `row` (from 1) say where it was read; `uid` is unique in a dataset and stays the same when
     the same source is read again. A preference pair holds its prompt and the chosen answer as `messages`
-    and what stands in that answer's place as `rejected`. `tools` are the functions a conversation may call.
+    and what stands in that answer's place as `rejected`: in place of `messages[answers_from:]`, as either
+    may be several turns. `tools` are the functions a conversation may call.
     """
 
     uid: str
@@ -26,6 +27,7 @@ class Document:
     text: str = ""
     messages: tuple[Message, ...] = ()
     rejected: tuple[Message, ...] = ()
+    answers_from: int = 0
     tools: tuple[dict[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """JSON values by name: what the source said beside the content, and what each step found."""
@@ -56,6 +58,11 @@ class Document:
     def with_metadata(self, name: str, value: Any) -> "Document":
         """The same document, with one more thing known about it."""
         return replace(self, metadata={**self.metadata, name: value})
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """What both answers of a preference pair follow."""
+        return self.messages[: self.answers_from]
 
     def blank_reason(self) -> str | None:
         """The reason to drop a document that says nothing, or None. A call of a tool says something."""

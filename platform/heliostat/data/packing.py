@@ -31,7 +31,12 @@ _MOST_WORK = 3_000_000
 def pack(
     pieces: list[Encoded], max_sequence_length: int, packing: bool = True, seed: int = 0
 ) -> list[PackedSequence]:
-    """All pieces, packed, in an order shuffled by hash; without `packing`, a sequence for each."""
+    """All pieces, packed, in an order shuffled by hash; without `packing`, a sequence for each.
+
+    Preference pairs are never packed together: each is a sequence of two documents.
+    """
+    if any(piece.rejected_at for piece in pieces):
+        packing = False
     lengths = np.fromiter((len(piece.input_ids) for piece in pieces), dtype=np.int64, count=len(pieces))
     numbers = fewest_sequences(lengths, max_sequence_length) if packing else np.arange(len(pieces))
     rows = [[pieces[at] for at in positions] for positions in contents_of(numbers, lengths)]
@@ -192,6 +197,8 @@ def _shuffle_key(row: list[Encoded], seed: int) -> tuple[int, str]:
 
 
 def _sequence(row: list[Encoded]) -> PackedSequence:
+    if row[0].rejected_at:
+        row = list(row[0].halves)
     return PackedSequence(
         input_ids=np.concatenate([np.asarray(piece.input_ids, dtype=np.int32) for piece in row]),
         loss_mask=np.concatenate([np.asarray(piece.loss_mask, dtype=np.int8) for piece in row]),

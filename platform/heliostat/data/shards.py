@@ -34,6 +34,7 @@ _CONTENT = [
     ("text", pa.large_string()),
     ("messages", _MESSAGES),
     ("rejected", _MESSAGES),
+    ("answers_from", pa.int32()),
     ("tools", pa.string()),
     ("metadata", pa.string()),
 ]
@@ -56,6 +57,7 @@ def table_of(documents: Sequence[Document]) -> pa.Table:
         [None if document.messages else document.text for document in documents],
         [_packed(document.messages) for document in documents],
         [_packed(document.rejected) for document in documents],
+        [document.answers_from for document in documents],
         [_json(document.tools) for document in documents],
         [_json(document.metadata) for document in documents],
     ]
@@ -86,7 +88,7 @@ def with_fates(documents: pa.Table, fates: dict[str, list[Any]]) -> pa.Table:
 
 def documents_of(table: pa.Table | pa.RecordBatch) -> list[Document]:
     """The rows of a table that has at least the columns of DOCUMENT_SCHEMA."""
-    columns = [table[name].to_pylist() for name in DOCUMENT_SCHEMA.names]
+    columns = [_values(table, name) for name in DOCUMENT_SCHEMA.names]
     return [
         Document(
             uid=uid,
@@ -96,11 +98,19 @@ def documents_of(table: pa.Table | pa.RecordBatch) -> list[Document]:
             text=text or "",
             messages=_unpacked(messages),
             rejected=_unpacked(rejected),
+            answers_from=answers_from or 0,
             tools=tuple(json.loads(tools)) if tools else (),
             metadata=json.loads(metadata) if metadata else {},
         )
-        for uid, source, row, domain, text, messages, rejected, tools, metadata in zip(*columns, strict=True)
+        for (uid, source, row, domain, text, messages, rejected, answers_from, tools, metadata) in zip(
+            *columns, strict=True
+        )
     ]
+
+
+def _values(table: pa.Table | pa.RecordBatch, name: str) -> list[Any]:
+    """A column; of `answers_from`, which older datasets have not, nothing."""
+    return table[name].to_pylist() if name in table.schema.names else [None] * table.num_rows
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

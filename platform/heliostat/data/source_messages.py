@@ -39,6 +39,7 @@ class Content:
     text: str = ""
     messages: tuple[Message, ...] = ()
     rejected: tuple[Message, ...] = ()
+    answers_from: int = 0
     tools: tuple[ToolDescription, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None

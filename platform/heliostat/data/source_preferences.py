@@ -22,7 +22,8 @@ _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
 def preference_of(values: dict[str, Any]) -> Content:
-    """The content of a row: `messages` end with the chosen answer, in whose place `rejected` might stand."""
+    """The content of a row: `messages` end with the chosen answer, in whose place `rejected` might stand,
+    from `answers_from` on."""
     try:
         prompt = _prompt_of(values.get("prompt"))
         chosen, rejected = _answer_of(values["chosen"]), _answer_of(values["rejected"])
@@ -35,7 +36,7 @@ def preference_of(values: dict[str, Any]) -> Content:
     reason = check_messages(messages) or check_messages((*shared, *rejected))
     if not reason and chosen == rejected:
         reason = "same_answers"
-    return Content(messages=messages, rejected=rejected, tools=tools, reason=reason)
+    return Content(messages=messages, rejected=rejected, answers_from=len(shared), tools=tools, reason=reason)
 
 
 def _prompt_of(prompt: Any) -> tuple[Message, ...]:

@@ -109,6 +109,7 @@ class FileUnit:
             text=content.text,
             messages=content.messages,
             rejected=content.rejected,
+            answers_from=content.answers_from,
             tools=content.tools,
             metadata=kept | content.metadata,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from heliostat.data.cleaning_tasks import DROPPED_FOLDER
 from heliostat.data.config import PackConfig
@@ -16,8 +17,9 @@ from heliostat.data.mix_config import MixConfig
 from heliostat.data.mixing import group_codes, mix
 from heliostat.data.tasks import Runner, Statistics
 from heliostat.data.tokenizing_tasks import CountDroppedTask, PackTask, TokenizeTask, TokenizeWork, parts_of
+from heliostat.errors import DataError
 from heliostat.records import Artifact, Count, FileEntry
-from heliostat.storage import Storage
+from heliostat.storage import Storage, artifact_folder
 from heliostat.tokenized import SPLITS
 
 BYTES_PACKED_TOGETHER = 4 * 2**20
@@ -46,6 +48,8 @@ class Tokenized:
     """Documents that tokenizing dropped, by reason."""
     mixture: list[dict[str, Any]]
     """What each group of the mixture was to have and has."""
+    pairs: bool
+    """Whether the documents are preference pairs."""
 
 
 def tokenize(
@@ -54,8 +58,9 @@ def tokenize(
     """Tokenize, mix and pack a dataset artifact below `scratch`.
 
     Raises:
-        DataError: the mixture asked for cannot be reached.
+        DataError: the mixture asked for cannot be reached; or only some documents are preference pairs.
     """
+    pairs = _hold_pairs(dataset)
     work = TokenizeWork(config.tokenize, dataset, model, scratch)
     encoding = [
         TokenizeTask(split, parts, config.mix is not None and split == MIXED_SPLIT, work)
@@ -70,7 +75,23 @@ def tokenize(
         mixture = _mix(config.mix, mixed, work)
         packing = [PackTask(task.split, task.parts, task.name, work) for task in mixed]
         statistics += _run(packing, "Packing the mixture", run_all)
-    return _sum_up(statistics, mixture)
+    return _sum_up(statistics, mixture, pairs)
+
+
+def _hold_pairs(dataset: Artifact) -> bool:
+    """Whether the documents are preference pairs: all of them, or none."""
+    pairs = documents = 0
+    for part in (part for split in SPLITS for part in _parts_in(dataset, split)):
+        with pq.ParquetFile(artifact_folder(dataset) / part.path) as file:
+            documents += file.metadata.num_rows
+            # one leaf of the messages: what they say need not be read to see that there are some
+            pairs += sum(map(bool, file.read(columns=["rejected.list.element.role"])["rejected"].to_pylist()))
+    if 0 < pairs < documents:
+        raise DataError(
+            f"{dataset.uri}: {pairs} of {documents} documents are preference pairs and the others are not; "
+            "prepare them as two datasets, each with its own sources"
+        )
+    return pairs > 0
 
 
 def _parts_in(dataset: Artifact, folder: str) -> list[FileEntry]:
@@ -114,7 +135,7 @@ def _mix(config: MixConfig, tasks: Sequence[TokenizeTask], work: TokenizeWork) -
     return [asdict(group) for group in proof]
 
 
-def _sum_up(statistics: list[Statistics], mixture: list[dict[str, Any]]) -> Tokenized:
+def _sum_up(statistics: list[Statistics], mixture: list[dict[str, Any]], pairs: bool) -> Tokenized:
     made = [each for each in statistics if "split" in each]
     entries = {
         split: [each["entry"] for each in made if each["split"] == split and each["entry"]]
@@ -139,6 +160,7 @@ def _sum_up(statistics: list[Statistics], mixture: list[dict[str, Any]]) -> Toke
         samples=[sample for each in made if each["split"] == "train" for sample in each["samples"]],
         dropped=dict(sorted(dropped.items())),
         mixture=mixture,
+        pairs=pairs,
     )
 
 

@@ -46,7 +46,12 @@ TOKENIZED_DROPPED_SCHEMA = pa.schema(
     ]
 )
 _ENCODED_SCHEMA = pa.schema(
-    [("document", pa.int64()), ("input_ids", pa.list_(pa.int32())), ("loss_mask", pa.list_(pa.int8()))]
+    [
+        ("document", pa.int64()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.int8())),
+        ("rejected_at", pa.int32()),
+    ]
 )
 # What a mixture must know of a document: the tokens it takes at each use, and how many of those are repeats.
 MIXED = np.dtype([("key", np.uint64), ("tokens", np.int64), ("repeated", np.int64), ("truncated", np.int64)])
@@ -182,8 +187,10 @@ class PackTask(TaskOfWork):
         with open_shard(self.scratch, f"{self.encoded}.arrow") as reader:
             table = reader.read_all()
         columns = [table[name] for name in _ENCODED_SCHEMA.names]
-        for number, ids, mask in zip(columns[0].to_pylist(), *columns[1:], strict=True):
-            piece = Encoded(documents[number].uid, ids.values.to_numpy(), mask.values.to_numpy())
+        numbers, starts = columns[0].to_pylist(), columns[3].to_pylist()
+        for number, ids, mask, start in zip(numbers, *columns[1:3], starts, strict=True):
+            uid = documents[number].uid
+            piece = Encoded(uid, ids.values.to_numpy(), mask.values.to_numpy(), rejected_at=start)
             pieces += [piece] * int(uses[number])
         entry = write_packed(self.scratch, self.parts[0], pieces, self.work.config)
         mixed = f"mixed-{Path(self.parts[0]).name}"
@@ -250,7 +257,7 @@ def write_packed(
     packed = pack(pieces, config.max_sequence_length, config.packing)
     with explain_os_errors(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / part
-        entry = write_part(file, packed)
+        entry = write_part(file, packed, pairs=bool(pieces[0].rejected_at))
         scratch.write_bytes(part, file.read_bytes())
     return entry
 
@@ -261,6 +268,7 @@ def _pieces_table(kept: list[tuple[int, tuple[Encoded, ...]]]) -> pa.Table:
         [number for number, _ in rows],
         [piece.input_ids for _, piece in rows],
         [piece.loss_mask for _, piece in rows],
+        [piece.rejected_at for _, piece in rows],
     ]
     arrays = [pa.array(values, type=each.type) for values, each in zip(columns, _ENCODED_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_ENCODED_SCHEMA)
