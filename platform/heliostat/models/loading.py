@@ -34,16 +34,36 @@ def load_model(folder: Path, dtype: str = "float32") -> Any:
     Gradients are on: a trainer calls `train()`, an evaluator works under `torch.inference_mode()`.
 
     Raises:
-        ModelError: it cannot be loaded, or its files lack some of its weights.
+        ModelError: it cannot be loaded, its files lack some of its weights, or it scores text.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _check_is_model(folder)
+    architectures = _read_json(folder / CONFIG_NAME).get("architectures") or ("",)
+    if architectures[0].endswith("ForSequenceClassification"):  # with tied embeddings it would load and write
+        raise ModelError(f"{folder}: is a reward model, which scores text and writes none; choose another")
+    model, missing = load_with(AutoModelForCausalLM, folder, dtype)
+    if missing:  # transformers would go on with random numbers in their place
+        raise ModelError(
+            f"{folder}: {len(missing)} tensors are not in its weights, {missing[0]} for one; "
+            "the weights do not belong to this config.json"
+        )
+    return model
+
+
+def load_with(auto_class: Any, folder: Path, dtype: str, **options: Any) -> tuple[Any, list[str]]:
+    """A model as one of transformers' auto classes makes it, and the names of weights not in its files.
+
+    Raises:
+        ModelError: it cannot be loaded.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     _check_is_model(folder)
     silence_transformers()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto_class.from_pretrained(
             str(folder),
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             attn_implementation="sdpa",
@@ -51,16 +71,11 @@ def load_model(folder: Path, dtype: str = "float32") -> Any:
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the model cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(info["missing_keys"])
-    if missing:  # transformers would go on with random numbers in their place
-        raise ModelError(
-            f"{folder}: {len(missing)} tensors are not in its weights, {missing[0]} for one; "
-            "the weights do not belong to this config.json"
-        )
-    return model
+    return model, sorted(info["missing_keys"])
 
 
 def check_architecture(folder: Path) -> None:
