@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import heliostat
-from heliostat.cli import data, models, pipelines, recipes, runs
+from heliostat.cli import data, models, pipelines, recipes, runs, train
 from heliostat.errors import HeliostatError
 
 # rich_markup_mode=None: typer's rich help doubles the time `--help` takes.
@@ -29,6 +29,7 @@ app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
+app.add_typer(train.app, name="train")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """`heliostat validate` and `heliostat config`: recipes looked at without a cluster."""
 
 import json
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -9,7 +9,7 @@ from heliostat.cli.arguments import Overrides, RecipePath
 
 app = typer.Typer(help="Look at recipes and their keys.", rich_markup_mode=None, no_args_is_help=True)
 
-Section = Literal["data", "train", "evaluate", "compress", "serve", "recipe"]
+Section = Literal["model", "pretrain", "data", "train", "evaluate", "compress", "serve", "recipe"]
 
 
 def validate(recipe: RecipePath, overrides: Overrides = None) -> None:
@@ -26,13 +26,15 @@ def schema(
     stage: Annotated[Section, typer.Argument(metavar="STAGE", help=", ".join(get_args(Section)))],
 ) -> None:
     """Print the JSON Schema of a section of recipes, or of whole ones ("recipe")."""
+    from pydantic import TypeAdapter
+
     from heliostat.recipe import Recipe
 
-    config = Recipe
+    config: Any = Recipe
     if stage != "recipe":
         variants = get_args(Recipe.model_fields[stage].annotation)
-        config = next(variant for variant in variants if variant is not type(None))
-    print(json.dumps(config.model_json_schema(), indent=2))
+        config = next(variant for variant in variants if variant not in (type(None), ...))
+    print(json.dumps(TypeAdapter(config).json_schema(), indent=2))
 
 
 @app.command()

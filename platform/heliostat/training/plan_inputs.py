@@ -1,0 +1,93 @@
+"""What a plan needs and can have without loading anything: the model's shape and the dataset's size."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from heliostat.errors import ModelError
+from heliostat.models.importing import PACKAGE_PREFIX, package_named
+from heliostat.models.safety import CONFIG_NAME
+from heliostat.records import Artifact
+from heliostat.storage import STAGING_PREFIX, find_artifact
+from heliostat.training.model_shape import ModelShape
+from heliostat.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """The size of a dataset's train split; `where` is the dataset's URI."""
+
+    sequences: int
+    tokens: int
+    labels: int
+    where: str
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """What a config is planned for: model, length of a packed sequence, the dataset if it is there."""
+
+    shape: ModelShape
+    max_sequence_length: int
+    dataset: DatasetFacts | None = None
+    packed: bool = True
+    added_tokens: int = 0
+
+    @classmethod
+    def of(
+        cls, shape: ModelShape, max_sequence_length: int, added_tokens: int = 0, packed: bool = True
+    ) -> "PlanInputs":
+        """Inputs without a dataset; each added token has a row in the embeddings."""
+        grown = replace(shape, vocab_size=shape.vocab_size + added_tokens)
+        return cls(grown, max_sequence_length, packed=packed, added_tokens=added_tokens)
+
+    def with_dataset(self, dataset: DatasetFacts | None) -> "PlanInputs":
+        """The same for a dataset that has been prepared."""
+        return replace(self, dataset=dataset)
+
+
+def find_shape(reference: str, workspace: Workspace) -> ModelShape:
+    """The shape of a base model: a folder's, or that of a package that was imported into the workspace.
+
+    Raises:
+        ModelError: there is no such model, or it is a package that has not been imported; says how to.
+    """
+    if not reference.startswith(PACKAGE_PREFIX):
+        file = Path(reference).expanduser() / CONFIG_NAME
+        if not file.is_file():
+            raise ModelError(f"{file}: no such file; give a model's folder, or {PACKAGE_PREFIX}NAME")
+        return ModelShape.from_config_json(_json_object(file.read_bytes(), str(file)))
+    package = package_named(reference)
+    for artifact, path in _artifacts(workspace, "models", package.name):
+        if artifact.config.get("sha256") == package.sha256:
+            content = workspace.storage.read_bytes(f"{path}/{CONFIG_NAME}")
+            return ModelShape.from_config_json(_json_object(content, artifact.uri))
+    raise ModelError(
+        f"{reference}: not in {workspace.storage.uri()} yet, and its size is known only then; "
+        f"'heliostat models import {reference}' fetches it"
+    )
+
+
+def find_dataset(workspace: Workspace, name: str, packing: dict[str, Any]) -> DatasetFacts | None:
+    """The newest dataset of this name that was packed so; None before the data stage has run."""
+    for artifact, _ in _artifacts(workspace, "data/tokenized", name):
+        split = artifact.facts.get("splits", {}).get("train")
+        if split and artifact.config == packing:
+            return DatasetFacts(split["rows"], split["tokens"], split["labels"], artifact.uri)
+    return None
+
+
+def _artifacts(workspace: Workspace, folder: str, name: str) -> list[tuple[Artifact, str]]:
+    """The finished artifacts of a name, the newest first, each with its path."""
+    entries = [each for each in workspace.storage.list(folder) if not each.startswith((".", STAGING_PREFIX))]
+    paths = [f"{folder}/{each}" for each in entries if each.rpartition("-")[0] == name]
+    found = [(artifact, path) for path in paths if (artifact := find_artifact(workspace.storage, path))]
+    return sorted(found, key=lambda each: each[0].created_at, reverse=True)
+
+
+def _json_object(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{where}: cannot be read as JSON ({error}); copy it again") from None
