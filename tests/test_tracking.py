@@ -67,11 +67,13 @@ def test_each_step_goes_to_mlflow_tensorboard_and_a_plain_file(tracker, tmp_path
     run_id = tracker.start(a_run())
     writer = MetricWriter(tracker, run_id, tmp_path / "run")
     for step in (1, 2):
-        writer.write({"loss": 1 / step}, step)
+        writer.write({step: {"loss": 1 / step}})
     writer.close()
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
-    assert read_metrics(tmp_path / "run") == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+    written = read_metrics(tmp_path / "run")
+    assert [(row["step"], row["loss"]) for row in written] == [(1, 1.0), (2, 0.5)]
+    assert written[0]["time"] <= written[1]["time"] <= time.time()
     assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 0.5)]
 
 
@@ -79,11 +81,11 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(tracker, tmp_path):
     run_id = tracker.start(a_run())
     first = MetricWriter(tracker, run_id, tmp_path)
     for step in (1, 2, 3):
-        first.write({"loss": float(step)}, step)
+        first.write({step: {"loss": float(step)}})
     with (tmp_path / METRICS_FILE).open("a") as stream:
         stream.write(json.dumps({"step": 4, "loss": 4.0})[:9])  # cut short by a crash
-    MetricWriter(tracker, run_id, tmp_path).write({"loss": 20.0}, 2)
-    assert read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 20.0}]
+    MetricWriter(tracker, run_id, tmp_path).write({2: {"loss": 20.0}})
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(1, 1.0), (2, 20.0)]
 
 
 def test_the_store_is_in_the_workspace_unless_said_otherwise(workspace, monkeypatch):

@@ -5,6 +5,7 @@ mlflow is imported inside the functions: it takes two seconds, and `heliostat --
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -21,6 +22,8 @@ from heliostat.workspace import Workspace
 EXPERIMENT = "heliostat"
 METRICS_FILE = "metrics.jsonl"
 SERVER_TIMEOUT_SECONDS = 5.0
+METRICS_IN_ONE_BATCH = 1000
+"""What MLflow takes at once."""
 
 
 class Tracker:
@@ -57,11 +60,17 @@ class Tracker:
 
     def log(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
         """Write one step's metrics in one batch."""
+        self.log_steps(run_id, {step: metrics})
+
+    def log_steps(self, run_id: str, rows: dict[int, dict[str, float]]) -> None:
+        """Write several steps' metrics, each by its step, in as few batches as the store takes."""
         from mlflow.entities import Metric
 
-        stamp = int(time.time() * 1000)
+        at = int(time.time() * 1000)
+        entries = [Metric(name, value, at, step) for step, row in rows.items() for name, value in row.items()]
         with self._in_one_line() as client:
-            client.log_batch(run_id, [Metric(name, value, stamp, step) for name, value in metrics.items()])
+            for first in range(0, len(entries), METRICS_IN_ONE_BATCH):
+                client.log_batch(run_id, entries[first : first + METRICS_IN_ONE_BATCH])
 
     def finish(self, run_id: str, failed: bool) -> None:
         """Close a run."""
@@ -99,15 +108,18 @@ class MetricWriter:
         self._folder = folder
         self._board: Any = None
 
-    def write(self, metrics: dict[str, float], step: int) -> None:
-        """Record one step."""
+    def write(self, rows: dict[int, dict[str, float]]) -> None:
+        """Record some steps' metrics, each by its step; what is no number stands in the plain file only."""
         if self._board is None:
-            self._open(step)
-        self._tracker.log(self._run_id, metrics, step)
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+            self._open(min(rows))
         with (self._folder / METRICS_FILE).open("a") as stream:
-            stream.write(json.dumps({"step": step, **metrics}) + "\n")
+            for step, row in rows.items():
+                stream.write(json.dumps({"step": step, "time": time.time(), **row}) + "\n")
+        finite = {step: {k: v for k, v in row.items() if math.isfinite(v)} for step, row in rows.items()}
+        self._tracker.log_steps(self._run_id, finite)
+        for step, row in finite.items():
+            for name, value in row.items():
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write out what TensorBoard's writer still holds; without this its last second may be lost."""

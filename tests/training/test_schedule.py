@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from heliostat.errors import ConfigError
 from heliostat.training.config import TrainConfig
 from heliostat.training.layout import deepspeed_config
-from heliostat.training.schedule import batch_positions, learning_rate_at, num_steps
+from heliostat.training.schedule import batch_positions, learning_rate_at, num_steps, share_of
 
 
 @given(num_sequences=st.integers(1, 50), batch=st.integers(1, 12), seed=st.integers(0, 5))
@@ -49,7 +49,7 @@ def test_two_lengths_are_refused(tmp_path):
 
 def test_global_batch_is_workers_times_micro_batch_times_accumulation():
     config = TrainConfig(num_workers=4, micro_batch_size=3, gradient_accumulation_steps=2)
-    assert config.global_batch_size == 24
+    assert config.sequences_per_step == 24
     settings = deepspeed_config(config)
     assert settings["train_micro_batch_size_per_gpu"] == 3
     assert settings["gradient_accumulation_steps"] == 2
@@ -59,3 +59,18 @@ def test_where_and_how_often_state_is_saved_is_no_part_of_the_fingerprint():
     plain = TrainConfig()
     assert plain.fingerprint() == TrainConfig(checkpoint={"every_steps": 7}).fingerprint()
     assert plain.fingerprint() != TrainConfig(learning_rate=1e-3).fingerprint()
+
+
+@given(
+    batch=st.integers(1, 40),
+    micro=st.integers(1, 5),
+    workers=st.integers(1, 6),
+)
+def test_replicas_share_a_global_batch_without_loss_and_have_equally_many_micro_batches(
+    batch, micro, workers
+):
+    config = TrainConfig(global_batch_size=batch * micro, micro_batch_size=micro, num_workers=1)
+    positions = list(range(batch * micro))
+    shares = [share_of(positions, config, replica, workers) for replica in range(workers)]
+    assert {len(share) for share in shares} == {config.micro_batches(workers)}
+    assert [p for share in shares for micro_batch in share for p in micro_batch] == positions

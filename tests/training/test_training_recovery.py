@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from heliostat.tracking import read_metrics
-from heliostat.training.config import LoraAdapter, TrainConfig, ZeroConfig
+from heliostat.training.config import LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -43,18 +43,18 @@ def test_a_lost_worker_costs_no_more_than_the_steps_since_the_last_checkpoint(
 ):
     config = TrainConfig(
         adapter=LoraAdapter(r=4, alpha=8),
-        max_steps=60,
+        max_steps=400,
         learning_rate=0.01,
         num_workers=2,
-        zero=ZeroConfig(stage=stage),
-        checkpoint={"every_steps": 5},
+        layout={"zero": {"stage": stage}},
+        checkpoint={"every_steps": 25},
         max_failures=1,
     )
     runs = Path(workspace.storage.uri("runs"))
-    killer = kill_a_worker_after(20, runs)
+    killer = kill_a_worker_after(100, runs)
     artifact = train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     killer.join()
-    assert artifact.facts["steps"] == 60
+    assert artifact.facts["steps"] == 400
     (run,) = runs.glob("train-*")
     history = read_metrics(run)
-    assert [entry["step"] for entry in history] == list(range(1, 61))
+    assert [entry["step"] for entry in history] == list(range(1, 401))

@@ -11,7 +11,7 @@ from heliostat.models.added_tokens import ADDED_TOKENS, add_tokens
 from heliostat.models.loading import load_model
 from heliostat.storage import artifact_folder, open_artifact
 from heliostat.tracking import Tracker, read_metrics
-from heliostat.training.config import LoraAdapter, TrainConfig, ZeroConfig
+from heliostat.training.config import LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 
 pytestmark = pytest.mark.ray
@@ -66,7 +66,7 @@ def test_every_zero_stage_on_two_workers_has_the_losses_of_one_worker(
         learning_rate=0.01,
         num_workers=2,
         micro_batch_size=2,
-        zero=ZeroConfig(stage=stage),
+        layout={"zero": {"stage": stage}},
     )
     _, history = losses(config, training_inputs, workspace)
     assert history == pytest.approx(one_worker_losses, abs=1e-4)
@@ -86,7 +86,11 @@ def one_worker_losses(ray_cluster, training_inputs, tmp_path_factory):
 @pytest.mark.slow
 def test_all_parameters_can_be_trained_with_zero_3(ray_cluster, training_inputs, workspace):
     config = TrainConfig(
-        adapter={"kind": "full"}, max_steps=4, learning_rate=0.01, num_workers=2, zero=ZeroConfig(stage=3)
+        adapter={"kind": "full"},
+        max_steps=4,
+        learning_rate=0.01,
+        num_workers=2,
+        layout={"zero": {"stage": 3}},
     )
     artifact, history = losses(config, training_inputs, workspace)
     assert history[-1] < history[0]
@@ -102,7 +106,7 @@ def test_added_tokens_are_learned_beside_lora_on_two_workers(ray_cluster, traini
     model = add_tokens(training_inputs.model, ("<|mirror|>",), workspace)
     dataset = publish_dataset(workspace, artifact_folder(model), count=24)
     config = TrainConfig(
-        adapter=LORA, max_steps=2, learning_rate=0.01, num_workers=2, zero=ZeroConfig(stage=stage)
+        adapter=LORA, max_steps=2, learning_rate=0.01, num_workers=2, layout={"zero": {"stage": stage}}
     )
     trained = load_file(artifact_folder(train_model(config, model, dataset, workspace)) / "model.safetensors")
     base = load_file(artifact_folder(model) / "model.safetensors")

@@ -1,17 +1,31 @@
 """Where training meets Ray Train: the trainer, the controller's callback, and progress on the driver."""
 
+import asyncio
+import logging
+import os
+import secrets
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+    ValidationConfig,
+)
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from heliostat.errors import TrainingError
 from heliostat.models.adapters import merge_adapter
@@ -19,31 +33,57 @@ from heliostat.progress import progress
 from heliostat.ray_session import options_of
 from heliostat.stage import StageRun
 from heliostat.tracking import MetricWriter, Tracker, read_metrics
-from heliostat.training.config import TrainConfig
+from heliostat.training.causes import first_cause, in_one_line
+from heliostat.training.config import TrainConfig, WatchConfig
+from heliostat.training.edge_validation import validate_checkpoint
+from heliostat.training.findings import forget_findings, note_finding, read_findings
 from heliostat.training.job import TRAINED_FOLDER, TrainingJob
+from heliostat.training.memory_advice import adapt, explain, is_out_of_memory
+from heliostat.training.watchers import Finding, StallClock, Watchers
 
 CHECKPOINTS_FOLDER = "checkpoints"
-FIRST_REPORT_ONLY = ("trainable_parameters", "all_parameters")
+FAULTS_FOLDER = "faults"
+STARTS_BEFORE_GIVING_UP = 60
+"""Each waits some seconds for room for all workers: five minutes in all for a host to come back."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class MetricsCallback(UserCallback):
-    """Writes each step's metrics once, from the controller, wherever the workers run."""
+    """Writes each step's metrics once, from the controller, wherever the workers run, and watches them."""
 
     tracker_uri: str
     tracking_run_id: str
     folder: str
     steps: int
+    watch: WatchConfig
+    stop_bell: str
+    namespace: str
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this when all workers have reported a step."""
-        reported = dict(metrics[0])
-        step = int(reported.pop("step"))
-        for name in FIRST_REPORT_ONLY:
-            reported.pop(name)
-        self._writer().write(reported, step)
-        if step == self.steps:
+        """Ray Train calls this when all workers have reported the steps since the last report."""
+        rows = {}
+        for ranks in zip(*(each["steps"] for each in metrics), strict=True):
+            row = dict(ranks[0])
+            step = int(row.pop("step"))
+            slowest = max(rank["step_seconds"] for rank in ranks)
+            rows[step] = row | {"slowest_worker_seconds": slowest}
+            self._act_on(self._watchers().observe(ranks))
+        if rows:
+            self._writer().write(rows)
+        if self.steps in rows:
             self._writer().close()
+
+    def _act_on(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            note_finding(Path(self.folder), finding)
+            if finding.severity == "stop":
+                ray.get_actor(self.stop_bell, self.namespace).ring.remote()
+
+    def _watchers(self) -> Watchers:
+        if not hasattr(self, "_watching"):
+            self._watching = Watchers(self.watch, read_metrics(Path(self.folder)))
+        return self._watching
 
     def _writer(self) -> MetricWriter:
         if not hasattr(self, "_opened"):
@@ -52,36 +92,145 @@ class MetricsCallback(UserCallback):
         return self._opened
 
 
-def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> dict[str, float]:
-    """Train on the cluster and put the trained parameters into `target`; returns the last step's metrics.
+@dataclass(frozen=True)
+class Trained:
+    """What a finished run says of the model."""
+
+    trainable_parameters: int
+    all_parameters: int
+
+
+def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> Trained:
+    """Train on the cluster and put the trained parameters into `target`.
 
     Raises:
-        TrainingError: a worker failed more often than `max_failures`.
+        TrainingError: a worker failed more often than `max_failures`, ran out of memory and could not be
+            adapted, or the run was told to stop.
     """
+    job = replace(
+        job,
+        faults_folder=str(run.local_folder / FAULTS_FOLDER),
+        tracker_uri=run.tracker.uri,
+        tracking_run_id=run.tracking_run_id,
+    )
+    forget_findings(run.local_folder)
+    while True:
+        try:
+            with _stop_bell(job) as told, _progress(run.local_folder, steps, job.config.watch):
+                result = _trainer(told, run, steps).fit()
+            break
+        except TrainingFailedError as error:
+            job = replace(job, config=_config_that_fits(job.config, error, run))
+    done = int(result.metrics["steps"][-1]["step"])
+    if done < steps:
+        raise TrainingError(_why_stopped(run.local_folder, done, steps))
+    with result.checkpoint.as_directory() as checkpoint:
+        shutil.copytree(Path(checkpoint) / TRAINED_FOLDER, target, dirs_exist_ok=True)
+    return Trained(*result.metrics["parameters"])
+
+
+def _config_that_fits(config: TrainConfig, error: Exception, run: StageRun) -> TrainConfig:
+    """A config to go on with after memory ran out, where the recipe asks for it.
+
+    Raises:
+        TrainingError: it was something else, or nothing is left to change.
+    """
+    rank, text = first_cause(error)
+    history = read_metrics(run.local_folder)
+    if not is_out_of_memory(text, history[-1].get("memory_share") if history else None):
+        where = f"worker {rank}" if rank is not None else "the training controller"
+        raise TrainingError(
+            f"training stopped: {where}: {in_one_line(text)}; state is kept in {run.uri}, run again to go on"
+        ) from error
+    adapted = adapt(config) if config.watch.on_out_of_memory == "adapt" else None
+    said = explain(config, rank, text, adapted is not None)
+    if adapted is None:
+        raise TrainingError(said) from error
+    logger.warning("%s", said)
+    return adapted
+
+
+def _trainer(job: TrainingJob, run: StageRun, steps: int) -> TorchTrainer:
     config = job.config
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
-    trainer = TorchTrainer(
+    callback = MetricsCallback(
+        run.tracker.uri,
+        run.tracking_run_id,
+        str(run.local_folder),
+        steps,
+        config.watch,
+        job.stop_bell,
+        job.namespace,
+    )
+    return TorchTrainer(
         start_worker,
         train_loop_config=job.to_json(),
+        validation_config=_validation(config),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers, use_gpu=config.use_gpu, resources_per_worker=resources
         ),
         run_config=RunConfig(
             storage_path=run.uri,
             name=CHECKPOINTS_FOLDER,
-            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.num_to_keep),
-            failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=0),
-            callbacks=[MetricsCallback(run.tracker.uri, run.tracking_run_id, str(run.local_folder), steps)],
+            checkpoint_config=_checkpoints_kept(config),
+            failure_config=FailureConfig(
+                max_failures=config.max_failures, controller_failure_limit=STARTS_BEFORE_GIVING_UP
+            ),
+            callbacks=[callback],
         ),
     )
+
+
+def _checkpoints_kept(config: TrainConfig) -> CheckpointConfig:
+    """The last ones; of validated ones the last and the best."""
+    number = config.checkpoint.num_to_keep
+    if config.validation is None:
+        return CheckpointConfig(num_to_keep=number)
+    return CheckpointConfig(
+        num_to_keep=number,
+        checkpoint_score_attribute="validation_loss",
+        checkpoint_score_order="min",
+    )
+
+
+def _validation(config: TrainConfig) -> ValidationConfig | None:
+    if config.validation is None:
+        return None
+    options = options_of(config.validation.resources)
+    return ValidationConfig(validate_checkpoint, ray_remote_kwargs=options)
+
+
+class StopBell:
+    """Rung once, by the driver; whoever asked hears it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def ring(self) -> None:
+        """Tell all who wait."""
+        self._event.set()
+
+    async def rung(self) -> bool:
+        """Answers when the bell is rung, and not before."""
+        return await self._event.wait()
+
+
+@contextmanager
+def _stop_bell(job: TrainingJob) -> Iterator[TrainingJob]:
+    """The job with a bell that SIGTERM rings: the run then saves and ends, and no step is lost."""
+    context = ray.get_runtime_context()
+    namespace, name = context.namespace, f"stop-bell-{secrets.token_hex(8)}"
+    beside_driver = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
+    options = {"name": name, "namespace": namespace, "scheduling_strategy": beside_driver}
+    bell = ray.remote(StopBell).options(num_cpus=0, **options).remote()
+    main = threading.current_thread() is threading.main_thread()
+    former = signal.signal(signal.SIGTERM, lambda *_: bell.ring.remote()) if main else None
     try:
-        with _progress(run.local_folder, steps):
-            result = trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingError(_first_cause(error, run)) from error
-    with result.checkpoint.as_directory() as checkpoint:
-        shutil.copytree(Path(checkpoint) / TRAINED_FOLDER, target, dirs_exist_ok=True)
-    return {name: float(value) for name, value in result.metrics.items()}
+        yield replace(job, stop_bell=name, namespace=namespace)
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, former)
+        ray.kill(bell)
 
 
 def start_worker(values: dict[str, Any]) -> None:
@@ -98,17 +247,29 @@ def merge_on_cluster(config: TrainConfig, base: Path, adapter: Path, target: Pat
 
 
 @contextmanager
-def _progress(folder: Path, steps: int) -> Iterator[None]:
-    """Show a bar that follows the controller's metrics file."""
+def _progress(folder: Path, steps: int, watch: WatchConfig) -> Iterator[None]:
+    """Show a bar that follows the controller's metrics file, and say what the watchers found."""
     done = threading.Event()
+    clock = StallClock(watch.stall, time.monotonic())
     with progress("train", steps, "steps") as report:
 
         def follow() -> None:
+            told = 0
             while not done.wait(1.0):
                 written = read_metrics(folder)
                 if written:
                     last = written[-1]
+                    clock.step_done(int(last["step"]), time.monotonic())
                     report(last["step"], f"loss {last['loss']:.3f}, {last['tokens_per_second']:.0f} tokens/s")
+                stalled = clock.check(time.monotonic())
+                if stalled:
+                    note_finding(folder, stalled)
+                    if stalled.severity == "stop":
+                        os.kill(os.getpid(), signal.SIGINT)
+                found = read_findings(folder)
+                for finding in found[told:]:
+                    logger.warning("%s", finding.message)
+                told = len(found)
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -119,12 +280,8 @@ def _progress(folder: Path, steps: int) -> Iterator[None]:
             thread.join()
 
 
-def _first_cause(error: Exception, run: StageRun) -> str:
-    """The first worker's own words; the whole trace stays in Ray's logs."""
-    failures = getattr(error, "worker_failures", {})
-    rank, cause = next(iter(sorted(failures.items())), (None, error))
-    text = str(getattr(cause, "cause", None) or cause).strip() or repr(cause)
-    where = f"worker {rank}" if rank is not None else "the training controller"
-    return (
-        f"training stopped: {where}: {text.splitlines()[-1]}; state is kept in {run.uri}, run again to go on"
-    )
+def _why_stopped(folder: Path, done: int, steps: int) -> str:
+    """Told by a watcher, or from outside."""
+    fatal = [finding.message for finding in read_findings(folder) if finding.severity == "stop"]
+    reason = fatal[-1] if fatal else "stopped as told"
+    return f"{reason}; step {done} of {steps} is saved, run again to go on"

@@ -1,168 +1,210 @@
-"""What one training worker does: load, wrap in DeepSpeed, resume, step, save."""
+"""What one training worker does: load, lay out, resume, step, save, and report to Ray Train."""
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import deepspeed
-import numpy as np
+import ray
 import torch
-from deepspeed.accelerator import get_accelerator
 from ray import train
+from ray.train import CheckpointUploadMode, ValidationTaskConfig
 
-from heliostat.models.adapters import copy_tokenizer
-from heliostat.models.added_tokens import ADDED_TOKENS
-from heliostat.models.loading import load_model, load_tokenizer
-from heliostat.storage import artifact_folder
-from heliostat.tokenized import TokenizedDataset
-from heliostat.training.adapters import apply_adapter, count_parameters
-from heliostat.training.job import TRAINED_FOLDER, TrainingJob
-from heliostat.training.layout import deepspeed_config
-from heliostat.training.objectives.sft import Sft
-from heliostat.training.schedule import batch_positions, learning_rate_at, num_steps
+from heliostat.errors import TrainingError
+from heliostat.tokenized import TokenizedRows
+from heliostat.training.adapters import count_parameters
+from heliostat.training.batches import Batches, mean_document_length
+from heliostat.training.edge_engine import NotFiniteStepError
+from heliostat.training.edge_layouts import make_engine
+from heliostat.training.edge_saving import save_trained
+from heliostat.training.edge_state import load_state, must_convert, note_of, read_note, save_state
+from heliostat.training.experts import ExpertLoad
+from heliostat.training.faults import find_not_finite, save_batch
+from heliostat.training.job import DTYPES, TRAINED_FOLDER, TrainingJob
+from heliostat.training.objectives.selection import prepare
+from heliostat.training.schedule import learning_rate_at, num_steps, share_of
+from heliostat.training.step_figures import StepFigures
+from heliostat.training.timing import StepTimer, timed_collectives
 
-STATE_TAG = "state"
+SECONDS_BETWEEN_REPORTS = 1.0
+"""A report is a barrier over all workers and a call to the controller; short steps share one."""
 
 
 def train_worker(job: TrainingJob) -> None:
     """Train this rank's share of a job, inside one of Ray Train's workers."""
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     torch.manual_seed(job.config.seed)
-    Worker(job).run()
+    timer = StepTimer(job.config.use_gpu)
+    with timed_collectives(timer):
+        Worker(job, timer).run()
 
 
 class Worker:
     """One rank's model, optimizer state and place in the run."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        """Load the base model and the dataset, and let DeepSpeed lay them out."""
+    def __init__(self, job: TrainingJob, timer: StepTimer) -> None:
+        """Load the base model and the dataset, let DeepSpeed lay them out, and take up the last state."""
         self._config = config = job.config
+        self._job = job
+        self._timer = timer
         self._rank = train.get_context().get_world_rank()
-        self._base_folder = artifact_folder(job.model)
-        self._dataset = TokenizedDataset(artifact_folder(job.dataset), "train")
-        self._steps = num_steps(config, len(self._dataset))
-        padding_id = load_tokenizer(self._base_folder).pad_token_id or 0
-        self._objective = Sft(self._dataset, padding_id)
-        dtype = "bfloat16" if config.precision == "bf16" else "float32"
-        added = job.model.facts.get(ADDED_TOKENS, ())
-        self._model = apply_adapter(load_model(self._base_folder, dtype), config.adapter, added)
-        self._trainable, self._all = count_parameters(self._model)
-        _skip_compiled_all_reduce()
-        self._engine, *_ = deepspeed.initialize(
-            model=self._model,
-            model_parameters=[p for p in self._model.parameters() if p.requires_grad],
-            config=deepspeed_config(config),
-        )
-        self._device = get_accelerator().current_device_name()
+        self._num_workers = train.get_context().get_world_size()
+        inputs = job.objective_inputs(DTYPES[config.layout.precision])
+        self._base_folder = inputs.base_folder
+        prepared = prepare(inputs)
+        self._objective = prepared.objective
+        rows = TokenizedRows(inputs.dataset_folder, "train")
+        self._steps = num_steps(config, len(rows))
+        self._batches = Batches(config, rows, self._steps)
+        self._parameters = count_parameters(prepared.model)
+        self._figures = StepFigures(prepared.model, timer, mean_document_length(rows), config.use_gpu)
+        self._stop = StopWish(job)
+        self._rows: list[dict[str, float]] = []
+        self._reported = time.perf_counter()
+        self._lay_out_and_resume(prepared.model)
+        self._experts = None
+        if config.layout.model_parallel == 1:
+            self._experts = ExpertLoad.attach(self._engine.model)
 
     def run(self) -> None:
-        """Train from where the last checkpoint stands to the end, reporting every step."""
-        self._engine.train()
-        for step in range(self._resume(), self._steps):
-            metrics = self._step(step)
+        """Train to the end, or until told to stop; what was done is saved before this returns."""
+        for step in range(self._first_step, self._steps):
+            self._rows.append(self._step(step))
+            told, due = self._agree()
+            validated = self._is_validated(step + 1)
             last = step + 1 == self._steps
-            if last or (step + 1) % self._config.checkpoint.every_steps == 0:
-                self._report_with_checkpoint(metrics, step + 1, with_trained=last)
-            else:
-                train.report(metrics)
+            if last or told or validated or (step + 1) % self._config.checkpoint.every_steps == 0:
+                self._report_with_checkpoint(step + 1, with_trained=last or validated, validated=validated)
+            elif due:
+                self._report(None)
+            if told:
+                return
+
+    def _is_validated(self, steps_done: int) -> bool:
+        validation = self._config.validation
+        return validation is not None and (
+            steps_done == self._steps or steps_done % validation.every_steps == 0
+        )
 
     def _step(self, step: int) -> dict[str, float]:
-        """One optimizer step over the global batch; its metrics, the same on every rank.
-
-        Each micro batch's summed loss is divided by the learned tokens of the whole global batch, known to
-        all from the dataset, so that every token weighs the same however the batch is cut. The factor undoes
-        DeepSpeed's averages over workers and accumulation steps.
-        """
+        """One optimizer step over the global batch. Its metrics are the same on every rank but for times."""
         config, started = self._config, time.perf_counter()
+        positions = self._batches.positions(step)
+        micro_batches = share_of(positions, config, self._engine.replica, self._num_workers)
         learning_rate = learning_rate_at(step, config, self._steps)
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
-        positions = batch_positions(step, len(self._dataset), config.global_batch_size, config.seed)
         weight = self._objective.weight(positions)
-        total = torch.zeros((), device=self._device)
-        for micro_batch in self._own_share(positions):
-            loss = self._objective.summed_loss(self._engine, micro_batch, self._device)
-            total += loss.detach()
-            self._engine.backward(loss * config.num_workers * config.gradient_accumulation_steps / weight)
-            gradient_norm = self._gradient_norm()  # before step(), which clips and clears
-            self._engine.step()
-        torch.distributed.all_reduce(total)
-        num_tokens = self._objective.num_tokens(positions)
-        seconds = time.perf_counter() - started
+        every = config.watch.layer_norms_every_steps
+        self._engine.group_norms = {} if every and (step + 1) % every == 0 else None
+        try:
+            sums = self._engine.step(self._objective, micro_batches, weight, learning_rate)
+        except NotFiniteStepError as fault:
+            raise TrainingError(self._explain(step + 1, fault)) from fault
+        tokens = self._objective.num_tokens(positions)
+        norms = {f"gradient_norm/{name}": norm for name, norm in (self._engine.group_norms or {}).items()}
         return {
             "step": float(step + 1),
-            "loss": float(total) / weight,
+            **sums,
             "learning_rate": learning_rate,
-            "gradient_norm": float(self._engine.get_global_grad_norm() or gradient_norm),
-            "tokens_per_second": num_tokens / seconds,
-            "step_seconds": seconds,
-            "trainable_parameters": float(self._trainable),
-            "all_parameters": float(self._all),
+            "gradient_norm": self._engine.gradient_norm,
+            **norms,
+            **self._batches.figures(step),
+            **self._balance_experts(),
+            **self._figures.of_step(tokens, time.perf_counter() - started, self._num_workers),
+            "num_workers": float(self._num_workers),
         }
 
-    def _gradient_norm(self) -> float:
-        """The norm over all gradients where DeepSpeed does not offer it (stage 0 in fp32), else 0."""
-        if self._config.zero.stage or not self._engine.is_gradient_accumulation_boundary():
-            return 0.0
-        gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+    def _balance_experts(self) -> dict[str, float]:
+        """Who got how many tokens in this step, and a nudge to the routers' bias, the same on all workers."""
+        if self._experts is None:
+            return {}
+        several = self._num_workers > 1
+        figures = self._experts.metrics(torch.distributed.all_reduce if several else None)
+        self._experts.balance(self._config.expert_balance_rate)
+        return figures
 
-    def _own_share(self, positions: list[int]) -> list[list[int]]:
-        """This rank's micro batches of a global batch."""
-        size = self._config.micro_batch_size
-        own = len(positions) // self._config.num_workers
-        mine = positions[self._rank * own : (self._rank + 1) * own]
-        return [mine[start : start + size] for start in range(0, own, size)]
+    def _explain(self, step: int, fault: NotFiniteStepError) -> str:
+        """Compute this worker's micro batches again to see where the first number that is none comes from."""
+        if self._config.layout.pipeline_parallel > 1:
+            return f"step {step}: {fault} is not finite; run again without pipeline_parallel to see where"
+        folder, model = Path(self._job.faults_folder), self._engine.engine.module
+        for micro_batch in fault.micro_batches:
+            documents = [self._objective.document_ids([position]) for position in micro_batch]
 
-    def _report_with_checkpoint(self, metrics: dict[str, float], steps_done: int, with_trained: bool) -> None:
-        """Save everything a resumed run needs, without the frozen weights, which the base model has."""
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            self._engine.save_checkpoint(
-                name,
-                tag=STATE_TAG,
-                client_state={"steps_done": steps_done},
-                exclude_frozen_parameters=True,
+            def compute(chosen: list[int] = micro_batch) -> torch.Tensor:
+                return self._objective.loss(model, chosen, self._engine.device).summed
+
+            found, arrays = find_not_finite(model, compute, documents)
+            if found is not None:
+                return found.message(step, str(save_batch(folder, step, self._rank, found, arrays)))
+        return f"step {step}: {fault} is not finite, but not when it is computed again on worker {self._rank}"
+
+    def _agree(self) -> tuple[bool, bool]:
+        """(whether to stop, whether to report), the same on all workers: a report waits for all of them."""
+        due = self._rank == 0 and time.perf_counter() - self._reported > SECONDS_BETWEEN_REPORTS
+        wishes = torch.tensor([float(self._stop.told()), float(due)], device=self._engine.device)
+        if self._num_workers > 1:
+            torch.distributed.all_reduce(wishes)
+        return bool(wishes[0] > 0), bool(wishes[1] > 0)
+
+    def _report(self, folder: Path | None, validation: ValidationTaskConfig | bool = False) -> None:
+        """Hand over the steps since the last report, and a checkpoint, which is brought away while the next
+        steps are made."""
+        metrics: dict[str, Any] = {"steps": self._rows, "parameters": self._parameters}
+        self._rows = []
+        if folder is None:
+            train.report(metrics)
+        else:
+            train.report(
+                metrics,
+                checkpoint=train.Checkpoint.from_directory(str(folder)),
+                checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+                validation=validation,
             )
-            np.save(folder / f"rng-{self._rank}.npy", torch.get_rng_state().numpy())
-            if with_trained:
-                self._save_trained(folder / TRAINED_FOLDER)
-            train.report(metrics, checkpoint=train.Checkpoint.from_directory(name))
+        self._reported = time.perf_counter()
 
-    def _resume(self) -> int:
-        """Load the last checkpoint, if there is one; returns the number of steps already done."""
+    def _report_with_checkpoint(self, steps_done: int, with_trained: bool, validated: bool) -> None:
+        """Save everything a resumed run needs, without the frozen weights, which the base model has."""
+        started = time.perf_counter()
+        folder = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
+        try:
+            save_state(self._engine, note_of(self._job, self._num_workers, steps_done), folder)
+            if with_trained:
+                save_trained(self._engine, self._base_folder, folder / TRAINED_FOLDER)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._rows[-1]["checkpoint_seconds"] = time.perf_counter() - started
+        task = ValidationTaskConfig(fn_kwargs={"job": self._job.to_json(), "step": steps_done})
+        self._report(folder, task if validated else False)
+
+    def _lay_out_and_resume(self, model: Any) -> None:
+        """Find what the last checkpoint was saved with, lay the model out for it, and load it."""
         checkpoint = train.get_checkpoint()
         if checkpoint is None:
-            return 0
-        with checkpoint.as_directory() as folder:
-            _, state = self._engine.load_checkpoint(folder, tag=STATE_TAG, load_module_strict=False)
-            saved = Path(folder) / f"rng-{self._rank}.npy"
-            if saved.exists():
-                torch.set_rng_state(torch.from_numpy(np.load(saved, allow_pickle=False)))
-        return int(state["steps_done"])
-
-    def _save_trained(self, folder: Path) -> None:
-        """Write the trained parameters: an adapter folder for LoRA, a whole model folder otherwise.
-
-        Every rank comes here, as ZeRO-3 collects each parameter from all of them; only rank 0 writes.
-        """
-        state: dict[str, Any] = {}
-        for name, parameter in self._model.named_parameters():
-            if parameter.requires_grad:
-                with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-                    state[name] = parameter.detach().to("cpu", copy=True)
-        if self._rank == 0:
-            self._model.save_pretrained(folder, state_dict=state)
-            copy_tokenizer(self._base_folder, folder)
+            self._engine = make_engine(self._config, model, self._num_workers, self._timer)
+            self._first_step = 0
+            return
+        with checkpoint.as_directory() as name:
+            note = read_note(Path(name), note_of(self._job, self._num_workers, 0))
+            universal = must_convert(note, self._num_workers)
+            self._engine = make_engine(self._config, model, self._num_workers, self._timer, universal)
+            load_state(self._engine, note, Path(name))
+        self._first_step = note.steps_done
 
 
-def _skip_compiled_all_reduce() -> None:
-    """Let gloo add gradients up on CPU workers.
+class StopWish:
+    """Whether somebody wants this run to save and stop."""
 
-    DeepSpeed would compile a shared-memory version first: over a minute at the first use on two cores, and
-    a machine without a C++ compiler could not train at all.
-    """
-    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-    if builder is not None:
-        deepspeed.ops.__compatible_ops__[builder.NAME] = False
+    def __init__(self, job: TrainingJob) -> None:
+        """Ask the driver's bell, which answers when it is rung."""
+        self._answer = ray.get_actor(job.stop_bell, job.namespace).rung.remote()
+
+    def told(self) -> bool:
+        """Looks without waiting. A bell that is gone tells nothing: then the driver is, too."""
+        if not ray.wait([self._answer], timeout=0)[0]:
+            return False
+        try:
+            return bool(ray.get(self._answer))
+        except ray.exceptions.RayActorError:
+            return False

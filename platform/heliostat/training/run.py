@@ -1,14 +1,26 @@
 """Train a model: from a base model and a tokenized dataset to a merged model that stands on its own."""
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
+from heliostat.models.importing import import_model
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication, artifact_folder
-from heliostat.tokenized import TokenizedDataset, require_same_tokenizer
+from heliostat.tokenized import require_same_tokenizer
 from heliostat.tracking import read_metrics
-from heliostat.training.config import LoraAdapter, TrainConfig
+from heliostat.training.config import (
+    DistillationObjective,
+    FreezeAdapter,
+    FullAdapter,
+    LoraAdapter,
+    TrainConfig,
+)
+from heliostat.training.model_shape import ModelShape
+from heliostat.training.objectives.preflight import open_rows, require_same_vocabulary
+from heliostat.training.placement import check_placement
 from heliostat.training.schedule import num_steps
 from heliostat.workspace import Workspace
 
@@ -28,26 +40,51 @@ def train_model(
         TrainingError: a worker failed.
     """
     require_same_tokenizer(dataset, model)
-    lora = isinstance(config.adapter, LoraAdapter)
-    request = Request("train", "adapter" if lora else "model", config.name, config, (model, dataset))
+    check_model(config, model, dataset.facts.get("max_sequence_length"))
+    open_rows(config.objective, artifact_folder(dataset), "train")  # of the right kind, and not empty
+    teacher = _teacher(config, model, workspace)
+    parents = (model, dataset, *([teacher] if teacher else []))
+    own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))
+    request = Request("train", "model" if own else "adapter", config.name, config, parents)
 
     def train(publication: Publication, run: StageRun) -> None:
-        require_resources(config.resources_per_worker, config.num_workers, "train.num_workers")
-        publication.facts.update(_train(publication, run, config, model, dataset))
+        require_resources(config.resources_per_worker, config.min_workers, "train.num_workers")
+        publication.facts.update(_train(publication, run, TrainingInputs(config, model, dataset, teacher)))
 
     trained = find_or_make(workspace, request, train, force)
-    return _merge(config, model, trained, workspace, force) if lora else trained
+    if not isinstance(config.adapter, LoraAdapter):
+        return trained  # what stands in front of a text is no part of any weight, and cannot be merged
+    return _merge(config, model, trained, workspace, force)
 
 
-def _train(
-    publication: Publication, run: StageRun, config: TrainConfig, model: Artifact, dataset: Artifact
-) -> dict[str, Any]:
+def check_model(config: TrainConfig, model: Artifact, max_sequence_length: int | None = None) -> None:
+    """Refuse what this model cannot do under this layout, before any document is read or worker started.
+
+    Raises:
+        ConfigError: heads, layers or experts cannot be divided so; with the nearest that can.
+    """
+    shape = ModelShape.from_config_json(json.loads((artifact_folder(model) / "config.json").read_text()))
+    check_placement(config, shape, max_sequence_length)
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """A config and the artifacts it is applied to."""
+
+    config: TrainConfig
+    model: Artifact
+    dataset: Artifact
+    teacher: Artifact | None
+
+
+def _train(publication: Publication, run: StageRun, inputs: TrainingInputs) -> dict[str, Any]:
     from heliostat.training.edge import run_training
     from heliostat.training.job import TrainingJob
 
-    sequences = TokenizedDataset(artifact_folder(dataset), "train")
-    steps = num_steps(config, len(sequences))
-    last = run_training(TrainingJob(config, model, dataset), run, steps, publication.folder)
+    rows = open_rows(inputs.config.objective, artifact_folder(inputs.dataset), "train")
+    steps = num_steps(inputs.config, len(rows))
+    job = TrainingJob(inputs.config, inputs.model, inputs.dataset, inputs.teacher)
+    trained = run_training(job, run, steps, publication.folder)
     run.keep_local_folder()
     history = read_metrics(run.local_folder)
     tenth = max(1, len(history) // 10)
@@ -56,10 +93,21 @@ def _train(
         "first_loss": _mean("loss", history[:tenth]),
         "last_loss": _mean("loss", history[-tenth:]),
         "tokens_per_second": _mean("tokens_per_second", history),
-        "trainable_parameters": int(last["trainable_parameters"]),
-        "all_parameters": int(last["all_parameters"]),
-        "tokenizer": model.facts["tokenizer"],
+        "trainable_parameters": trained.trainable_parameters,
+        "all_parameters": trained.all_parameters,
+        "tokenizer": inputs.model.facts["tokenizer"],
+        "adapter_kind": inputs.config.adapter.kind,
+        "objective": inputs.config.objective.kind,
     }
+
+
+def _teacher(config: TrainConfig, model: Artifact, workspace: Workspace) -> Artifact | None:
+    """What a distillation learns from, brought into the workspace."""
+    if not isinstance(config.objective, DistillationObjective):
+        return None
+    teacher = import_model(config.objective.teacher, workspace)
+    require_same_vocabulary(artifact_folder(model), artifact_folder(teacher))
+    return teacher
 
 
 def _mean(metric: str, entries: list[dict[str, float]]) -> float:

@@ -21,7 +21,7 @@ def num_steps(config: TrainConfig, num_sequences: int) -> int:
     """
     if config.max_steps is not None:
         return config.max_steps
-    return math.ceil((config.num_epochs or DEFAULT_EPOCHS) * num_sequences / config.global_batch_size)
+    return math.ceil((config.num_epochs or DEFAULT_EPOCHS) * num_sequences / config.sequences_per_step)
 
 
 def batch_positions(step: int, num_sequences: int, global_batch_size: int, seed: int) -> list[int]:
@@ -32,6 +32,16 @@ def batch_positions(step: int, num_sequences: int, global_batch_size: int, seed:
     first = step * global_batch_size
     stream = range(first, first + global_batch_size)
     return [int(_permutation(at // num_sequences, num_sequences, seed)[at % num_sequences]) for at in stream]
+
+
+def share_of(positions: list[int], config: TrainConfig, replica: int, num_workers: int) -> list[list[int]]:
+    """One replica's micro batches of a global batch, as many as every other replica has.
+
+    Where the global batch does not divide, the last ones of some replicas are short or empty.
+    """
+    size, count = config.micro_batch_size, config.micro_batches(num_workers)
+    mine = positions[replica * count * size : (replica + 1) * count * size]
+    return [mine[start * size : (start + 1) * size] for start in range(count)]
 
 
 def learning_rate_at(step: int, config: TrainConfig, steps: int) -> float:

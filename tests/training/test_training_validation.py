@@ -1,0 +1,40 @@
+"""While a run goes on, a task of its own scores what is trained so far, and shows what it writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heliostat.storage import artifact_folder
+from heliostat.tracking import Tracker
+from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig
+from heliostat.training.run import train_model
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize("adapter", [LoraAdapter(r=4, alpha=8), FullAdapter()])
+def test_checkpoints_are_scored_beside_the_training_and_the_best_is_kept(
+    ray_cluster, training_inputs, workspace, adapter
+):
+    config = TrainConfig(
+        adapter=adapter,
+        max_steps=12,
+        learning_rate=0.01,
+        micro_batch_size=2,
+        validation={"every_steps": 4, "split": "test", "max_sequences": 6, "sample_tokens": 8},
+    )
+    artifact = train_model(config, training_inputs.model, training_inputs.dataset, workspace)
+    (run,) = Path(workspace.storage.uri("runs")).glob("train-*")
+    reports = [json.loads(file.read_text()) for file in sorted((run / "samples").glob("*.json"))]
+    assert [report["step"] for report in reports] == [4, 8, 12]
+    losses = [report["validation_loss"] for report in reports]
+    assert losses[-1] < losses[0]
+    record = json.loads((run / "run.json").read_text())
+    tracked = Tracker.of(workspace).history(record["tracking_run_id"], "validation_loss")
+    assert tracked == list(zip((4, 8, 12), losses, strict=True))
+    samples = reports[-1]["samples"]
+    assert len(samples) == 2
+    assert all(sample["prompt"].startswith("<|im_start|>user") for sample in samples)
+    assert all(sample["written"] for sample in samples)
+    assert (artifact_folder(artifact) / "model.safetensors").exists()

@@ -1,0 +1,162 @@
+"""Two hosts on this machine: network namespaces behind one bridge, an address and a raylet in each.
+
+Needs root and iproute2. Cutting a host off is taking its cable out: nothing is closed, packets just stop.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PORT = 6479
+RAY = Path(sys.executable).with_name("ray")
+# A host that says nothing for four seconds is gone; Ray's own default is some twenty.
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+def available() -> bool:
+    """Whether this machine lets us make network namespaces."""
+    if os.geteuid() != 0:
+        return False
+    name = f"hs{secrets.token_hex(3)}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    return made
+
+
+@dataclass
+class Host:
+    """One of the hosts: its namespace, its end of the cable, its address."""
+
+    namespace: str
+    cable: str
+    address: str
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self, command: list[str | Path], environment: dict[str, str], log: Path) -> subprocess.Popen:
+        """Run a command on this host, in a process group of its own."""
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *command],
+                env=environment,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def pids(self) -> list[int]:
+        """The processes that run on this host."""
+        found = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True)
+        return [int(line) for line in found.stdout.split()]
+
+    def cut_off(self) -> None:
+        """Take the cable out."""
+        _ip("link", "set", self.cable, "down")
+
+
+@dataclass
+class TwoHosts:
+    """A Ray cluster of a head and one more host, one processor each."""
+
+    head: Host
+    other: Host
+    environment: dict[str, str]
+    folder: Path
+
+    def run_on_head(self, command: list[str | Path]) -> subprocess.Popen:
+        """A driver on the head, joined to the cluster."""
+        return self.head.start(command, self.environment, self.folder / "driver.log")
+
+
+@contextmanager
+def two_hosts(folder: Path) -> Iterator[TwoHosts]:
+    """Make the hosts, start Ray on both, and leave nothing behind."""
+    tag = secrets.token_hex(3)
+    bridge = f"hb{tag}"
+    with ExitStack() as stack:
+        _ip("link", "add", bridge, "type", "bridge")
+        stack.callback(_ip, "link", "del", bridge)
+        _ip("link", "set", bridge, "up")
+        hosts = [_plug_in(stack, f"h{number}{tag}", bridge, f"10.77.{number}.2") for number in (1, 2)]
+        environment = (
+            os.environ
+            | HEALTH
+            | {
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                "RAY_ADDRESS": f"{hosts[0].address}:{PORT}",
+                "GLOO_SOCKET_IFNAME": "eth0",
+            }
+        )
+        for host in hosts:
+            stack.callback(_end, host)
+        started = ["start", "--block", "--num-cpus=1", f"--node-ip-address={hosts[0].address}"]
+        head = [RAY, *started, "--head", f"--port={PORT}", "--include-dashboard=false"]
+        hosts[0].start(head, _without_address(environment), folder / "head.log")
+        _wait_for(hosts[0], environment, 1)
+        joining = ["start", "--block", "--num-cpus=1", f"--node-ip-address={hosts[1].address}"]
+        there = f"--address={hosts[0].address}:{PORT}"
+        hosts[1].start([RAY, *joining, there], _without_address(environment), folder / "other.log")
+        _wait_for(hosts[0], environment, 2)
+        yield TwoHosts(hosts[0], hosts[1], environment, folder)
+
+
+def _plug_in(stack: ExitStack, name: str, bridge: str, address: str) -> Host:
+    _ip("netns", "add", name)
+    stack.callback(_ip, "netns", "del", name)
+    _ip("link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
+    _ip("link", "set", f"v{name}", "master", bridge, "up")
+    _ip("-n", name, "addr", "add", f"{address}/16", "dev", "eth0")
+    _ip("-n", name, "link", "set", "eth0", "up")
+    _ip("-n", name, "link", "set", "lo", "up")
+    return Host(name, f"v{name}", address)
+
+
+def _without_address(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
+
+
+def _wait_for(host: Host, environment: dict[str, str], nodes: int) -> None:
+    """Until so many nodes are alive. Asked from inside: from here the hosts cannot be reached."""
+    code = (
+        "import ray, sys, logging; ray.init(log_to_driver=False, logging_level=logging.ERROR); "
+        f"sys.exit(sum(node['Alive'] for node in ray.nodes()) < {nodes})"
+    )
+    deadline = time.monotonic() + 90
+    command = ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code]
+    while subprocess.run(command, env=environment, capture_output=True).returncode:
+        assert time.monotonic() < deadline, f"{nodes} hosts did not come up"
+        time.sleep(1)
+
+
+def _end(host: Host) -> None:
+    """End what we started on this host, and what that has started there."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in host.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+        deadline = time.monotonic() + 10
+        while host.pids() and time.monotonic() < deadline:
+            time.sleep(0.2)
+    for process in host.processes:
+        process.wait()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
