@@ -10,16 +10,19 @@ from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
 from heliostat.evaluation.run import evaluate_model
 from heliostat.models.added_tokens import add_tokens
+from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
-from heliostat.recipe import Recipe, check_recipe
+from heliostat.recipe import PretrainStage, Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.endpoint import mark_stopped
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
 from heliostat.tracking import check_reachable, tracking_uri
-from heliostat.training.run import train_model
+from heliostat.training.budget import steps_within
+from heliostat.training.config import TrainConfig
+from heliostat.training.run import check_model, train_model
 from heliostat.workspace import Workspace
 
 Result = TypeVar("Result")
@@ -27,7 +30,8 @@ Result = TypeVar("Result")
 
 @dataclass
 class Chain:
-    """What the stages have made so far. `models` goes by the names of the summary: base, tuned, int8."""
+    """What the stages have made so far. `models` goes by the names of the summary: base, those of
+    the stages of pre-training, tuned, int8."""
 
     num_steps: int
     models: dict[str, Artifact] = field(default_factory=dict)
@@ -71,7 +75,7 @@ def run_pipeline(
     """
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
     _check_before_work(recipe, stages, workspace)
-    chain = Chain(num_steps=len(stages) + bool(recipe.model))
+    chain = Chain(num_steps=_num_steps(recipe, stages))
     _make_models(recipe, stages, chain, workspace, force)
     if recipe.serve is None or "serve" not in stages:
         print_summary(chain.models, chain.dataset, chain.report, chain.answer)
@@ -79,14 +83,27 @@ def run_pipeline(
     _serve(recipe, recipe.serve, chain, workspace, keep)
 
 
+def _num_steps(recipe: Recipe, stages: tuple[str, ...]) -> int:
+    """A line each: the documents a tokenizer is learned from, the model, data and training of each stage of
+    pre-training, and the other stages."""
+    others = len([stage for stage in stages if stage != "pretrain"])
+    before = bool(recipe.model) + bool(recipe.tokenizer_data)
+    return before + others + (2 * len(recipe.pretrain) if "pretrain" in stages else 0)
+
+
+def _trainings(recipe: Recipe, stages: tuple[str, ...]) -> dict[str, TrainConfig]:
+    """The runs ahead, by the name of their section."""
+    found = {stage.name: stage.train for stage in recipe.pretrain if "pretrain" in stages}
+    return found | ({"train": recipe.train} if recipe.train and "train" in stages else {})
+
+
 def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Workspace) -> None:
     """Refuse in seconds what would otherwise fail after the stages before it have worked for hours."""
     check_recipe(recipe)
     workspace.storage.check_writable()
     check_reachable(tracking_uri(workspace))
-    if recipe.train and "train" in stages:
-        train = recipe.train
-        require_resources(train.resources_per_worker, train.num_workers, "train.num_workers")
+    for name, train in _trainings(recipe, stages).items():
+        require_resources(train.resources_per_worker, train.min_workers, f"{name}.num_workers")
     if recipe.evaluate and "evaluate" in stages:
         require_resources(recipe.evaluate.resources, 1, "evaluate.resources")
     if recipe.compress and "compress" in stages:
@@ -100,12 +117,17 @@ def _make_models(
     recipe: Recipe, stages: tuple[str, ...], chain: Chain, workspace: Workspace, force: bool
 ) -> None:
     """Everything that ends in files: the base model, the dataset, the trained model, its scores, its INT8."""
-    reference, data = recipe.model, recipe.data
-    if reference:
-        chain.models["base"] = chain.step("model", lambda: _base_model(recipe, reference, workspace, force))
+    data = recipe.data
+    if recipe.model:
+        chain.models["base"] = base = _base_model(recipe, chain, workspace, force)
+        for config in _trainings(recipe, stages).values():
+            check_model(config, base)
+    for stage in recipe.pretrain if "pretrain" in stages else ():
+        chain.models[stage.name] = _pretrain(stage, chain, workspace, force)
     if data and "data" in stages:
-        base = chain.models.get("base")
-        chain.dataset = chain.step("data", lambda: prepare_data(data, base, workspace, force))
+        chain.dataset = chain.step(
+            "data", lambda: prepare_data(data, chain.models.get("base"), workspace, force)
+        )
     if recipe.train and "train" in stages:
         train = recipe.train
         tuned = chain.step("train", lambda: train_model(train, chain.newest, chain.data, workspace, force))
@@ -123,9 +145,44 @@ def _make_models(
         chain.models[str(small.facts["scheme"])] = small
 
 
-def _base_model(recipe: Recipe, reference: str, workspace: Workspace, force: bool) -> Artifact:
-    base = import_model(reference, workspace, force)
-    return add_tokens(base, recipe.added_tokens, workspace, force) if recipe.added_tokens else base
+def _base_model(recipe: Recipe, chain: Chain, workspace: Workspace, force: bool) -> Artifact:
+    """The model that is imported or built, with its added tokens.
+
+    A tokenizer is learned from cleaned documents, so these come first; as no model has a say in them, the
+    stage that tokenizes them finds them.
+    """
+    documents: Artifact | None = None
+    data = recipe.tokenizer_data
+    if data:
+        documents = chain.step("documents", lambda: prepare_data(data, None, workspace, force))
+
+    def make() -> Artifact:
+        model = recipe.model
+        assert model is not None
+        if isinstance(model, str):
+            base = import_model(model, workspace, force)
+        else:
+            base = make_model(model, documents, workspace, force)
+        return add_tokens(base, recipe.added_tokens, workspace, force) if recipe.added_tokens else base
+
+    return chain.step("model", make)
+
+
+def _pretrain(stage: PretrainStage, chain: Chain, workspace: Workspace, force: bool) -> Artifact:
+    """The model that the stage makes of the newest one."""
+    base = chain.models["base"]  # all models of a chain have its tokenizer
+    dataset = chain.step(f"{stage.name} data", lambda: prepare_data(stage.data, base, workspace, force))
+    train = _within_budget(stage, dataset)
+    return chain.step(stage.name, lambda: train_model(train, chain.newest, dataset, workspace, force))
+
+
+def _within_budget(stage: PretrainStage, dataset: Artifact) -> TrainConfig:
+    """The stage's training with as many steps as its tokens pay for."""
+    if stage.max_tokens is None:
+        return stage.train
+    split = dataset.facts["splits"]["train"]
+    steps = steps_within(stage.max_tokens, split["tokens"], split["rows"], stage.train.sequences_per_step)
+    return stage.train.model_copy(update={"max_steps": steps})
 
 
 def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspace, keep: bool) -> None:

