@@ -9,7 +9,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-data check format clean
+.PHONY: setup demo test test-slow bench-data bench-layouts bench-pretraining bench-training check format clean
 
 setup: $(READY)
 
@@ -33,6 +33,19 @@ test-slow: $(READY)
 # make bench-data ARGS="--scale 0.05 --repeats 1 --only dedup" is a short one.
 bench-data: $(READY)
 	$(BIN)/python -m tests.bench.data_benchmark $(ARGS)
+
+# The training loop against a bare DeepSpeed loop, and against LLaMA-Factory in an environment of its own; takes
+# two hours. make bench-training ARGS="--repeats 1 --only overhead" is a short one.
+bench-training: $(READY)
+	$(BIN)/python -m tests.bench.training_benchmark $(ARGS)
+
+# Every way to lay a model out over workers beside one process: the losses must be the same. Half an hour.
+bench-layouts: $(READY)
+	$(BIN)/python -m tests.bench.layouts_benchmark $(ARGS)
+
+# A small mixture of experts from nothing, against trigrams over the same tokens. Some ten minutes.
+bench-pretraining: $(READY)
+	$(BIN)/python -m tests.bench.pretraining_benchmark $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The bars: what the data stage promises, and whether a benchmark's figures clear them."""
+"""The bars: what the data stage promises, and whether a benchmark's figures clear its bars."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -38,20 +38,22 @@ class Verdict:
     """A bar and the figure held against it; `counts` is false where the scale is too small for it."""
 
     name: str
+    bar: Bar
     value: float
     cleared: bool
     counts: bool
 
     def as_json(self) -> dict[str, Any]:
         """For the report."""
-        bar = BARS[self.name]
-        return {"bar": self.name, "text": bar.text, "limit": bar.limit, **vars(self)}
+        return {**vars(self), "bar": self.name, "text": self.bar.text, "limit": self.bar.limit}
 
 
-def judge(figures: Mapping[str, float], scale: float) -> list[Verdict]:
+def judge(figures: Mapping[str, float], scale: float = 1, bars: Mapping[str, Bar] = BARS) -> list[Verdict]:
     """A verdict on each figure that was measured, in the order of the bars."""
     return [
-        Verdict(name, figures[name], bar.compare(figures[name], bar.limit), bar.at_any_scale or scale >= 1)
-        for name, bar in BARS.items()
+        Verdict(
+            name, bar, figures[name], bar.compare(figures[name], bar.limit), bar.at_any_scale or scale >= 1
+        )
+        for name, bar in bars.items()
         if name in figures
     ]

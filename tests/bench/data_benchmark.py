@@ -7,7 +7,6 @@ Prints tables, writes them as JSON, and ends with 1 if a bar of `bars.py` is mis
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rich.console import Console
 from tests.bench.bars import Verdict, judge
 from tests.bench.corpus import cache_folder
 from tests.bench.figures import agreement, bar_figures
+from tests.bench.machine import machine
 from tests.bench.parts import PARTS
 from tests.bench.peers import DATA_JUICER, DATATROVE, Peer, versions_of
 from tests.bench.printing import print_tables
@@ -67,12 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(session: Session, peers: Sequence[Peer], verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "system": platform.platform(),
-        },
+        "machine": machine(),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in OUR_DISTRIBUTIONS},
@@ -84,13 +79,6 @@ def _report(session: Session, peers: Sequence[Peer], verdicts: Sequence[Verdict]
         "filters_agreement": agreement(session.runs),
         "runs": [run.as_json() for run in session.runs],
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _as_json(value: Any) -> Any:

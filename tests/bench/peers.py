@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.corpus import cache_folder
@@ -19,6 +20,8 @@ class Peer:
     requirements: tuple[str, ...]
     distributions: tuple[str, ...]
     """Whose versions go into the report."""
+    unwanted: tuple[str, ...] = ()
+    """What pip brings along and is taken out again."""
 
 
 DATATROVE = Peer(
@@ -29,6 +32,14 @@ DATATROVE = Peer(
 DATA_JUICER = Peer(
     "data-juicer", ("py-data-juicer[distributed]==1.6.1",), ("py-data-juicer", "ray", "numpy", "datasets")
 )
+LLAMA_FACTORY = Peer(
+    "llama-factory",
+    ("llamafactory==0.9.5", f"torch=={version('torch').partition('+')[0]}"),
+    ("llamafactory", "torch", "transformers", "peft", "accelerate", "datasets"),
+    unwanted=("torchvision", "torchaudio"),
+)
+"""With our torch, so that the same kernels compute. PyPI's pictures and sound do not load beside a torch for
+CPUs, and transformers with them; text needs neither."""
 
 
 def python_of(peer: Peer, say: Say = print) -> Path:
@@ -47,6 +58,8 @@ def python_of(peer: Peer, say: Say = print) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.requirements]
     subprocess.run(pip, check=True)
+    if peer.unwanted:
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *peer.unwanted], check=True)
     ready.write_text(json.dumps(peer.requirements))
     return python
 

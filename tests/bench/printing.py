@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tests.bench.bars import BARS, Verdict
+from tests.bench.bars import Verdict
 from tests.bench.figures import agreement, median
 from tests.bench.scoring import BINS, DedupScore
 from tests.bench.session import Run, runs_of
@@ -29,7 +29,7 @@ def print_tables(
             print_part(runs, console)
     if "tokenize" in parts:
         _print_tokenize(runs, console)
-    console.print(_bar_table(verdicts))
+    console.print(bar_table(verdicts))
 
 
 def _tools(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -141,14 +141,15 @@ def _print_tokenize(runs: Sequence[Run], console: Console) -> None:
     console.print(table)
 
 
-def _bar_table(verdicts: Sequence[Verdict]) -> Table:
+def bar_table(verdicts: Sequence[Verdict]) -> Table:
+    """A line for each bar: the figure, the limit, and whether it is cleared."""
     signs = {"ge": ">=", "le": "<=", "eq": "=", "lt": "<"}
     table = Table(title="Bars")
     table.add_column("promise")
     for column in ("measured", "asked", ""):
         table.add_column(column, justify="right")
     for verdict in verdicts:
-        bar = BARS[verdict.name]
+        bar = verdict.bar
         colour = "green" if verdict.cleared else "red"
         word = "cleared" if verdict.cleared else "missed"
         note = f"[{colour}]{word}[/]" if verdict.counts else f"[dim]{word}, but counts from scale 1 on[/]"

@@ -71,24 +71,57 @@ def in_turns(session: "Session", part: str, tools: Sequence[Tool]) -> list[Job]:
     ]
 
 
-class Session:
-    """What the parts of the benchmark share. Everything that it writes lies below the cache folder."""
+class Benchmark:
+    """Runs of several tools in turns. Everything that it writes lies below the cache folder."""
 
-    def __init__(self, scale: float, repeats: int, peers: Sequence[Peer], say: Say) -> None:
-        self.scale, self.repeats, self.say = scale, repeats, say
+    def __init__(self, folder: str, repeats: int, peers: Sequence[Peer], say: Say) -> None:
+        self.repeats, self.say = repeats, say
         self.runs: list[Run] = []
-        self.folder = cache_folder() / "runs"
+        self.folder = cache_folder() / folder
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.corpus: Corpus = build_corpus(scale, say=say)
         self.pythons: dict[str, Path] = {peer.name: python_of(peer, say) for peer in peers}
-        self.megabytes = self.corpus.summary["bytes"] / 1e6
 
     def fresh(self, name: str) -> Path:
         """A folder that is not there yet."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         return folder
+
+    def work_off(self, jobs: Sequence[Job]) -> Iterator[Run]:
+        """Do the jobs in their order, with a line for each that says how long is left; yields the run each
+        came to. One that fails is a run with a `failure`, and the next begins: hours are not lost with it."""
+        for number, job in enumerate(jobs):
+            left = sum(self._estimate(later) for later in jobs[number:])
+            ends = (datetime.now() + timedelta(seconds=left)).strftime("%H:%M")
+            load = os.getloadavg()[0]
+            busy = f"; load {load:.1f} before it: not alone" if load > 1.5 and not number else ""
+            self.say(
+                f"[{number + 1}/{len(jobs)}] {job.part}: {job.tool}, about "
+                f"{_clock(self._estimate(job))}; all done about {ends}{busy}"
+            )
+            started = time.monotonic()
+            try:
+                self.runs.append(job.work())
+            except CommandFailed as error:
+                self.runs.append(Run(job.part, job.tool, None, failure=str(error)))
+                self.say(f"    failed: {error}")
+            self.say(f"    took {_clock(time.monotonic() - started)}")
+            yield self.runs[-1]
+
+    def _estimate(self, job: Job) -> float:
+        taken = [run.usage.wall_seconds for run in runs_of(self.runs, job.part, job.tool) if run.usage]
+        return statistics.median(taken) + 3 if taken else job.seconds
+
+
+class Session(Benchmark):
+    """What the parts of the data benchmark share."""
+
+    def __init__(self, scale: float, repeats: int, peers: Sequence[Peer], say: Say) -> None:
+        super().__init__("runs", repeats, peers, say)
+        self.scale = scale
+        self.corpus: Corpus = build_corpus(scale, say=say)
+        self.megabytes = self.corpus.summary["bytes"] / 1e6
 
     def measure(
         self, name: str, command: Sequence[str | Path], disturbance: Disturbance | None = None
@@ -118,31 +151,6 @@ class Session:
             raise CommandFailed(f"{command[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
-
-    def work_off(self, jobs: Sequence[Job]) -> Iterator[Run]:
-        """Do the jobs in their order, with a line for each that says how long is left; yields the run each
-        came to. One that fails is a run with a `failure`, and the next begins: hours are not lost with it."""
-        for number, job in enumerate(jobs):
-            left = sum(self._estimate(later) for later in jobs[number:])
-            ends = (datetime.now() + timedelta(seconds=left)).strftime("%H:%M")
-            load = os.getloadavg()[0]
-            busy = f"; load {load:.1f} before it: not alone" if load > 1.5 and not number else ""
-            self.say(
-                f"[{number + 1}/{len(jobs)}] {job.part}: {job.tool}, about "
-                f"{_clock(self._estimate(job))}; all done about {ends}{busy}"
-            )
-            started = time.monotonic()
-            try:
-                self.runs.append(job.work())
-            except CommandFailed as error:
-                self.runs.append(Run(job.part, job.tool, None, failure=str(error)))
-                self.say(f"    failed: {error}")
-            self.say(f"    took {_clock(time.monotonic() - started)}")
-            yield self.runs[-1]
-
-    def _estimate(self, job: Job) -> float:
-        taken = [run.usage.wall_seconds for run in runs_of(self.runs, job.part, job.tool) if run.usage]
-        return statistics.median(taken) + 3 if taken else job.seconds
 
 
 def _clock(seconds: float) -> str:
