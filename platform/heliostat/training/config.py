@@ -149,7 +149,7 @@ class TrainConfig(Config):
         other = f"global_batch_size: {max(1, round(batch / at_once)) * at_once}"
         if batch % replicas:
             return other
-        return f"micro_batch_size: {_nearest_divisor(batch // replicas, self.micro_batch_size)}, or {other}"
+        return f"micro_batch_size: {nearest_divisor(batch // replicas, self.micro_batch_size)}, or {other}"
 
     def canonical(self) -> dict[str, Any]:
         """What decides the result: the global batch, however it was said, and not how it is cut."""
@@ -185,7 +185,7 @@ class TrainConfig(Config):
         if self.replicas(most) % self.layout.expert_parallel:
             raise ValueError(
                 f"expert_parallel: {self.layout.expert_parallel} does not divide num_workers: {most}; the "
-                f"nearest is expert_parallel: {_nearest_divisor(most, self.layout.expert_parallel)}"
+                f"nearest is expert_parallel: {nearest_divisor(most, self.layout.expert_parallel)}"
             )
         return self
 
@@ -241,6 +241,6 @@ class TrainConfig(Config):
         return self
 
 
-def _nearest_divisor(number: int, wish: int) -> int:
+def nearest_divisor(number: int, wish: int) -> int:
     """The divisor of a number that is nearest to the wish; the smaller one of two."""
     return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: (abs(d - wish), d))

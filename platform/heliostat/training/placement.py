@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from heliostat.errors import ConfigError
 from heliostat.training.adapter_config import FreezeAdapter, LoraAdapter
-from heliostat.training.config import TrainConfig
+from heliostat.training.config import TrainConfig, nearest_divisor
 from heliostat.training.layout_config import LayoutConfig
 from heliostat.training.model_shape import EXACT, LATENT, LLAMA_LIKE, ModelShape
 
@@ -77,7 +77,7 @@ def _check_tensor(layout: LayoutConfig, shape: ModelShape) -> None:
     if layout.tensor_parallel == 1:
         return
     if shape.experts or shape.model_type in LATENT:
-        divisor = _nearest_divisor(shape.experts.num_experts if shape.experts else 1, layout.tensor_parallel)
+        divisor = nearest_divisor(shape.experts.num_experts if shape.experts else 1, layout.tensor_parallel)
         raise ConfigError(
             f"train.layout.tensor_parallel: DeepSpeed cannot cut the experts or the attention of a "
             f"{shape.model_type} model; the nearest is expert_parallel: {divisor} with tensor_parallel: 1"
@@ -152,7 +152,3 @@ def _check_adapter(config: TrainConfig, shape: ModelShape) -> None:
 
 def _divisors(number: int) -> list[int]:
     return [each for each in range(1, number + 1) if number % each == 0]
-
-
-def _nearest_divisor(number: int, wish: int) -> int:
-    return min(_divisors(number), key=lambda each: (abs(each - wish), each))
