@@ -88,6 +88,31 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(tracker, tmp_path):
     assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(1, 1.0), (2, 20.0)]
 
 
+def test_a_writer_that_goes_on_after_a_lost_worker_replaces_the_steps_it_repeats(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    writer = MetricWriter(tracker, run_id, tmp_path)
+    for steps in ((1, 2), (3, 4), (2, 3), (4,)):
+        writer.write({step: {"loss": float(step)} for step in steps})
+    writer.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+
+
+def test_a_store_whose_making_was_interrupted_is_made_afresh(tmp_path, monkeypatch):
+    file = tmp_path / "mlflow.db"
+
+    def interrupted(engine):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.store.db.utils._upgrade_db", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(f"sqlite:///{file}")
+    assert not file.exists()
+    assert Tracker(f"sqlite:///{file}").start(a_run())
+
+
 def test_the_store_is_in_the_workspace_unless_said_otherwise(workspace, monkeypatch):
     assert tracking_uri(workspace) == f"sqlite:///{workspace.storage.root}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from heliostat.workspace import Workspace
 
 EXPERIMENT = "heliostat"
 METRICS_FILE = "metrics.jsonl"
+SQLITE = "sqlite:///"
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
@@ -107,11 +109,13 @@ class MetricWriter:
         self._run_id = tracking_run_id
         self._folder = folder
         self._board: Any = None
+        self._last_step = 0
 
     def write(self, rows: dict[int, dict[str, float]]) -> None:
         """Record some steps' metrics, each by its step; what is no number stands in the plain file only."""
-        if self._board is None:
+        if self._board is None or min(rows) <= self._last_step:
             self._open(min(rows))
+        self._last_step = max(rows)
         with (self._folder / METRICS_FILE).open("a") as stream:
             for step, row in rows.items():
                 stream.write(json.dumps({"step": step, "time": time.time(), **row}) + "\n")
@@ -129,13 +133,19 @@ class MetricWriter:
     def _open(self, first_step: int) -> None:
         from tensorboardX import SummaryWriter
 
-        # flush_secs, because flush() leaves behind what the writer's own thread has not taken up yet.
+        self.close()
+        # flush_secs, because flush() leaves behind what the writer's own thread has not taken up yet; the
+        # suffix, because a file opened again within the same second would replace the first.
         self._board = SummaryWriter(
-            logdir=str(self._folder / "tensorboard"), purge_step=first_step, flush_secs=1
+            logdir=str(self._folder / "tensorboard"),
+            purge_step=first_step,
+            flush_secs=1,
+            filename_suffix=f".{time.time_ns()}",
         )
         kept = [entry for entry in read_metrics(self._folder) if entry["step"] < first_step]
-        text = "".join(json.dumps(entry) + "\n" for entry in kept)
-        (self._folder / METRICS_FILE).write_text(text)
+        rewritten = self._folder / f"{METRICS_FILE}.rewritten"
+        rewritten.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        rewritten.replace(self._folder / METRICS_FILE)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -166,7 +176,7 @@ def tracking_uri(workspace: Workspace) -> str:
             f"{workspace.storage.root}: an object store cannot hold mlflow.db; "
             "set MLFLOW_TRACKING_URI to a tracking server"
         )
-    return f"sqlite:///{workspace.storage.root}/mlflow.db"
+    return f"{SQLITE}{workspace.storage.root}/mlflow.db"
 
 
 def check_reachable(uri: str) -> None:
@@ -202,13 +212,31 @@ def _client(uri: str) -> Any:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            if uri.startswith("sqlite:///"):
-                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+                _make_sqlite_store(Path(uri.removeprefix(SQLITE)))
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
             raise TrackingError(_refusal(uri, error)) from None
     return client
+
+
+def _make_sqlite_store(file: Path) -> None:
+    """A new store gets its name when it is whole: mlflow makes its tables in many steps, and cannot go on
+    where it was killed between two of them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        store = SqlAlchemyStore(f"{SQLITE}{made}", str(file.parent / "mlruns"))
+        store.engine.dispose()
+        try:
+            os.link(made, file)
+        except FileExistsError:  # another process was first
+            return
+        except OSError:  # a file system without links
+            made.replace(file)
 
 
 def _create_run(client: Any, run: Run) -> str:
