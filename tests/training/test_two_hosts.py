@@ -15,9 +15,9 @@ from heliostat.training.config import LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.lengthy, pytest.mark.timeout(900)]
 
-STEPS, EVERY = 400, 20
+STEPS, EVERY = 250, 20
 CONFIG = TrainConfig(
     adapter=LoraAdapter(r=4, alpha=8),
     layout={"zero": {"stage": 2}},
@@ -70,7 +70,9 @@ def test_a_run_goes_on_with_the_host_that_is_left(training_inputs, whole_run, tm
     assert alone
     assert alone[-1]["step"] == STEPS
     assert written - alone[0]["step"] < EVERY
-    assert alone[0]["time"] - lost_at < RECOVERY_SECONDS + (found[0]["time"] - started)
+    start, recovery = found[0]["time"] - started, alone[0]["time"] - lost_at
+    print(f"first step after {start:.1f} s; next step {recovery:.1f} s after the loss")
+    assert recovery < RECOVERY_SECONDS + start
     assert [entry["loss"] for entry in found] == pytest.approx(whole_run, abs=1e-4)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train import (
     CheckpointConfig,
     FailureConfig,
@@ -73,6 +74,18 @@ class MetricsCallback(UserCallback):
             self._writer().write(rows)
         if self.steps in rows:
             self._writer().close()
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Ray Train calls this when workers failed, before it decides with how many to go on.
+
+        Its autoscaling coordinator looks at the cluster every 20 seconds only, and so long an elastic run
+        would wait for workers on a host that has just been lost; it is asked to look now.
+        """
+        try:
+            coordinator = ray.get_actor("AutoscalingCoordinator", "AutoscalingCoordinator")
+            ray.get(coordinator.get_reserved_resources.remote("", recompute=True), timeout=5)
+        except (ValueError, AttributeError, RayError) as error:  # none: the number of workers is fixed
+            logger.info("hosts not counted again: %s", error)
 
     def _act_on(self, findings: list[Finding]) -> None:
         for finding in findings:
