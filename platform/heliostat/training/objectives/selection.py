@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heliostat.models.document_attention import use_document_attention
 from heliostat.models.loading import load_model, load_tokenizer
 from heliostat.models.reward_model import load_reward_model
 from heliostat.preference_pairs import TokenizedPairs
@@ -79,19 +80,26 @@ def padding_id_of(folder: Path) -> int:
 
 
 def _adapted(inputs: ObjectiveInputs) -> Any:
-    model = load_model(inputs.base_folder, inputs.dtype)
+    model = _loaded(inputs, inputs.base_folder)
     return apply_adapter(model, inputs.config.adapter, inputs.added_token_ids)
 
 
-def _frozen(folder: Path, dtype: str) -> Any:
-    return load_model(folder, dtype).eval().requires_grad_(False)
+def _frozen(inputs: ObjectiveInputs, folder: Path) -> Any:
+    return _loaded(inputs, folder).eval().requires_grad_(False)
+
+
+def _loaded(inputs: ObjectiveInputs, folder: Path) -> Any:
+    model = load_model(folder, inputs.dtype)
+    if not inputs.config.use_gpu:
+        use_document_attention(model)
+    return model
 
 
 def _dpo(inputs: ObjectiveInputs, config: DpoObjective) -> Prepared:
     dataset = TokenizedPairs(inputs.dataset_folder, inputs.split)
     switched_off = isinstance(inputs.config.adapter, LoraAdapter)
     needs_copy = not (config.reference_free or switched_off)
-    reference = _frozen(inputs.base_folder, inputs.dtype) if needs_copy else None
+    reference = _frozen(inputs, inputs.base_folder) if needs_copy else None
     padding_id = padding_id_of(inputs.base_folder)
     return Prepared(_adapted(inputs), Dpo(config, dataset, padding_id, reference))
 
@@ -109,6 +117,6 @@ def _distillation(
 ) -> Prepared:
     assert inputs.teacher_folder is not None, "a distillation is given its teacher"
     require_same_vocabulary(inputs.base_folder, inputs.teacher_folder)
-    teacher = _frozen(inputs.teacher_folder, inputs.dtype)
+    teacher = _frozen(inputs, inputs.teacher_folder)
     padding_id = padding_id_of(inputs.base_folder)
     return Prepared(_adapted(inputs), Distillation(config, dataset, padding_id, teacher))
