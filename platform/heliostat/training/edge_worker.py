@@ -21,6 +21,7 @@ from heliostat.training.edge_saving import save_trained
 from heliostat.training.edge_state import load_state, must_convert, note_of, read_note, save_state
 from heliostat.training.experts import ExpertLoad
 from heliostat.training.faults import find_not_finite, save_batch
+from heliostat.training.hardware import keep_freed_memory
 from heliostat.training.job import DTYPES, TRAINED_FOLDER, TrainingJob
 from heliostat.training.objectives.selection import prepare
 from heliostat.training.schedule import learning_rate_at, num_steps, share_of
@@ -35,6 +36,8 @@ def train_worker(job: TrainingJob) -> None:
     """Train this rank's share of a job, inside one of Ray Train's workers."""
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     torch.manual_seed(job.config.seed)
+    if not job.config.use_gpu:
+        keep_freed_memory()
     timer = StepTimer(job.config.use_gpu)
     with timed_collectives(timer):
         Worker(job, timer).run()
