@@ -1,6 +1,7 @@
 """What all tools train on: the model, and the same documents as our dataset and as a peer's files.
 
-Long texts are the language reference that Python carries; short instructions ask what its functions do.
+Long texts are the language reference that Python carries; passages ask how a part of it goes on; short
+instructions ask what its functions do.
 """
 
 import hashlib
@@ -80,14 +81,8 @@ def long_texts(tokenizer: Any, count: int, length: int) -> list[list[Document]]:
 
     All but the first word is learned. (The first token never can be; transformers' trainer would count it.)
     """
-    from pydoc_data.topics import topics
-
-    text = "\n\n".join(topics[name] for name in sorted(topics))
-    size = min(length * _PIECE_CHARACTERS, len(text) // count)
     rows = []
-    for at in range(count):
-        piece = text[at * size : (at + 1) * size]
-        piece = piece[piece.index(" ") + 1 :].lstrip()
+    for piece in _pieces(count, length):
         word, rest = piece[: piece.index(" ")], piece[piece.index(" ") :]
         asked = tokenizer.encode(word, add_special_tokens=False)
         ids = [*asked, *tokenizer.encode(rest, add_special_tokens=False)][:length]
@@ -97,26 +92,53 @@ def long_texts(tokenizer: Any, count: int, length: int) -> list[list[Document]]:
     return rows
 
 
-def short_instructions(tokenizer: Any, count: int, per_row: int, longest: int = 256) -> list[list[Document]]:
-    """So many rows of `per_row` questions and answers, of `longest` tokens at most each.
+def passages(tokenizer: Any, count: int, length: int) -> list[list[Document]]:
+    """So many rows of one conversation each, of `length` tokens at most: three quarters are a passage, and
+    what is learned is the answer, how it goes on."""
+    rows = []
+    for piece in _pieces(count, length):
+        while True:
+            cut = piece.rindex(" ", 0, len(piece) * 3 // 4)
+            document = _conversation(tokenizer, f"How does this go on?\n\n{piece[:cut]}", piece[cut + 1 :])
+            excess = len(document.input_ids) - length
+            if excess <= 0:
+                break
+            piece = piece[:-excess]
+        rows.append([document])
+    return rows
 
-    As a conversation is rendered by the model's template, up to the token that ends the answer.
-    """
-    end = str(tokenizer.eos_token)
+
+def short_instructions(tokenizer: Any, count: int, per_row: int, longest: int = 256) -> list[list[Document]]:
+    """So many rows of `per_row` questions and answers, of `longest` tokens at most each."""
     documents: list[Document] = []
     for question, answer in _questions():
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        asked, answered = (
-            tokenizer.encode(text, add_special_tokens=False) for text in (prompt, answer + end)
-        )
-        if len(asked) + len(answered) <= longest:
-            mask = [0] * len(asked) + [1] * len(answered)
-            documents.append(Document(prompt, answer + end, asked + answered, mask))
+        document = _conversation(tokenizer, question, answer)
+        if len(document.input_ids) <= longest:
+            documents.append(document)
         if len(documents) == count * per_row:
             return [documents[at : at + per_row] for at in range(0, len(documents), per_row)]
     raise ValueError(f"there are {len(documents)} instructions, too few for {count} rows; take fewer steps")
+
+
+def _pieces(count: int, length: int) -> Iterator[str]:
+    """Pieces of the language reference, each longer than `length` tokens where there is so much of it."""
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    size = min(length * _PIECE_CHARACTERS, len(text) // count)
+    for at in range(count):
+        piece = text[at * size : (at + 1) * size]
+        yield piece[piece.index(" ") + 1 :].lstrip()
+
+
+def _conversation(tokenizer: Any, question: str, answer: str) -> Document:
+    """As the model's template renders it, up to the token that ends the answer."""
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+    )
+    answer = answer + str(tokenizer.eos_token)
+    asked, answered = (tokenizer.encode(text, add_special_tokens=False) for text in (prompt, answer))
+    return Document(prompt, answer, asked + answered, [0] * len(asked) + [1] * len(answered))
 
 
 def publish_material(

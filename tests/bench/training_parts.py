@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.bench.peers import LLAMA_FACTORY
 from tests.bench.session import OURS, Job, Run
-from tests.bench.training_bars import BARE, CHECKPOINT
+from tests.bench.training_bars import BARE, CHECKPOINT, MATERIALS
 from tests.bench.training_inputs import Material
 from tests.bench.training_llama_factory import AS_INSTALLED, ONE_PROCESS, TWO_PROCESSES, Setting
 from tests.bench.training_session import ADAPTERS, CHECKPOINT_EVERY, TrainingSession
@@ -32,22 +32,24 @@ def checkpoint(session: TrainingSession) -> list[Job]:
 
 
 def llama_factory(session: TrainingSession) -> list[Job]:
-    """Long text and short instructions, all parameters and LoRA; as it is installed once, for the record."""
+    """Passages, short instructions and long text, all parameters and LoRA; and once, for the record, as it is
+    installed."""
     if LLAMA_FACTORY.name not in session.pythons:
         return []
     jobs = []
-    for material in ("long", "short"):
+    for material in MATERIALS:
         for kind in ADAPTERS:
             part = f"{material} {kind}"
+            once = [AS_INSTALLED] if part == "long full" else []
             ours = Job(part, OURS, partial(_ours, session, part, kind), _SECONDS_A_RUN)
             theirs = {
                 setting.name: Job(
                     part, setting.name, partial(_theirs, session, part, kind, setting), _SECONDS_A_RUN
                 )
-                for setting in (ONE_PROCESS, TWO_PROCESSES, AS_INSTALLED)
+                for setting in (ONE_PROCESS, TWO_PROCESSES, *once)
             }
             turn = [ours, theirs[ONE_PROCESS.name], theirs[TWO_PROCESSES.name]]
-            jobs += [*turn, theirs[AS_INSTALLED.name], *turn * (session.repeats - 1)]
+            jobs += [*turn * session.repeats, *(theirs[setting.name] for setting in once)]
     return jobs
 
 
@@ -60,7 +62,9 @@ PARTS: dict[str, Callable[[TrainingSession], list[Job]]] = {
 
 
 def _material(session: TrainingSession, part: str) -> Material:
-    return session.short if part.startswith("short") else session.long
+    name = part.split()[0]
+    material: Material = getattr(session, name if name in MATERIALS else "long")
+    return material
 
 
 def _ours(session: TrainingSession, part: str, kind: str) -> Run:

@@ -17,6 +17,7 @@ from tests.bench.training_inputs import (
     Material,
     base_model,
     long_texts,
+    passages,
     publish_material,
     short_instructions,
     tokenizer_of,
@@ -64,6 +65,12 @@ class TrainingSession(Benchmark):
         """Rows of one text each, as long as they may be."""
         rows = long_texts(self._tokenizer, self.options.steps * WORKERS, self.options.length)
         return self._publish("long", rows)
+
+    @cached_property
+    def passages(self) -> Material:
+        """Rows of one long question each, and its answer."""
+        rows = passages(self._tokenizer, self.options.steps * WORKERS, self.options.length)
+        return self._publish("passages", rows)
 
     @cached_property
     def short(self) -> Material:
