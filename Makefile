@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 IN_TWO := --numprocesses 2 --dist loadgroup
+SLOW ?= slow
 RECIPE ?= jobs/recipes/quickstart.yaml
 
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
@@ -26,8 +27,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(IN_TWO) -m "not slow"
 
+# make test-slow SLOW="slow and not lengthy" leaves out the journeys of several minutes.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "$(SLOW)"
 
 # The data stage against datatrove and data-juicer, each in an environment of its own; takes hours at full scale.
 # make bench-data ARGS="--scale 0.05 --repeats 1 --only dedup" is a short one.

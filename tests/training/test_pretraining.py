@@ -8,7 +8,7 @@ from heliostat.pipeline import run_pipeline
 from heliostat.recipe import Recipe
 from heliostat.records import Artifact
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.lengthy]
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = ROOT / "jobs" / "recipes" / "pretrain_moe.yaml"
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = TrainConfig(
     adapter=LoraAdapter(r=4, alpha=8, dropout=0.1),  # dropout, so that the random state counts too
-    max_steps=400,
+    max_steps=250,
     learning_rate=0.01,
     num_workers=2,
     checkpoint={"every_steps": 25},

@@ -56,8 +56,8 @@ def test_lora_learns_and_leaves_a_merged_model_an_adapter_a_run_and_event_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_every_zero_stage_on_two_workers_has_the_losses_of_one_worker(
+@pytest.mark.parametrize("stage", [0, 3])
+def test_two_workers_have_the_losses_of_one(
     ray_cluster, training_inputs, workspace, one_worker_losses, stage
 ):
     config = TrainConfig(
