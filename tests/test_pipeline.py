@@ -140,13 +140,13 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_any_stage(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment_it_leaves_nothing_half_made_and_goes_on(recipe_file, tmp_path):
-    """SIGKILL at six random moments, each later run going on from what the earlier ones finished."""
+    """SIGKILL at eight random moments, each later run going on from what the earlier ones finished."""
     root = tmp_path / "workspace"
     command = [sys.executable, "-m", "heliostat.cli", "run", str(recipe_file), "--workspace", str(root)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     moments = random.Random(7)
     complete: dict[str, dict] = {}
-    for _ in range(6):
+    for _ in range(8):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -99,7 +99,14 @@ def test_the_peer_counts_with_its_better_setting():
     figures = training_figures(runs)
     assert figures["long full"] == pytest.approx(1.2)
     assert figures["short LoRA"] == 2
+    assert figures["long at worst"] == pytest.approx(1.2)
     assert "short full" not in figures
+
+
+def test_the_worst_ratio_is_our_slowest_repeat_over_its_fastest():
+    rates = [(OURS, 120), (PEER, 100), (OURS, 110), (PEER, 125)]
+    runs = [run("long LoRA", tool, rate) for tool, rate in rates]
+    assert training_figures(runs)["long at worst"] == pytest.approx(110 / 125)
 
 
 def test_losses_are_held_against_each_other_within_a_part_only():
