@@ -18,6 +18,7 @@ from heliostat.training.config import TrainConfig
 from heliostat.training.gradient_norms import gradient_norms_by_group
 from heliostat.training.layout import deepspeed_config
 from heliostat.training.objectives.interface import Loss, Objective
+from heliostat.training.shared_gradients import SharedGradients
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
@@ -66,6 +67,7 @@ class ModelEngine:
         self.device = get_accelerator().current_device_name()
         self.timer.begin_forward_with(self.model)
         self.engine.clip_fp32_gradients = self._clip  # where DeepSpeed would clip, exactly and only once
+        self._shared = self._share_gradients()
         self.engine.train()
 
     @property
@@ -175,6 +177,17 @@ class ModelEngine:
         if float(wrong):
             raise NotFiniteStepError("the loss", [micro_batch])
 
+    def _share_gradients(self) -> SharedGradients | None:
+        """Let CPU workers that have a whole copy of the model each add gradients up in shared memory."""
+        layout = self.config.layout
+        copies = layout.zero.stage == 0 and layout.model_parallel * layout.expert_parallel == 1
+        if self.num_workers == 1 or self.config.use_gpu or not copies:
+            return None
+        shared = SharedGradients.join(self.model.parameters())
+        if shared is not None:
+            self.engine.buffered_allreduce_fallback = lambda **_: shared.average()  # in DeepSpeed's place
+        return shared
+
     def _note_group_norms(self) -> None:
         """By group of layers, where a worker has whole gradients or can collect them."""
         layout = self.config.layout
@@ -206,7 +219,11 @@ class ModelEngine:
         if not math.isfinite(self.gradient_norm):
             raise NotFiniteStepError("the gradient norm", self._micro_batches)
         limit = self.config.max_gradient_norm
-        if self.gradient_norm > limit:
+        if self.gradient_norm <= limit:
+            return
+        if self._shared is not None:
+            self._shared.scale(limit / (self.gradient_norm + 1e-6))
+        else:
             torch._foreach_mul_([p.grad for p in parameters], limit / (norm + 1e-6))
 
     def _copies(self, parameter: torch.nn.Parameter) -> int:
