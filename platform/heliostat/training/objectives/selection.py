@@ -91,7 +91,10 @@ def _frozen(inputs: ObjectiveInputs, folder: Path) -> Any:
 def _loaded(inputs: ObjectiveInputs, folder: Path) -> Any:
     model = load_model(folder, inputs.dtype)
     if not inputs.config.use_gpu:
+        from heliostat.training.fast_norm import use_fast_norms  # imports torch
+
         use_document_attention(model)
+        use_fast_norms(model)
     return model
 
 
