@@ -6,15 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from small_artifacts import pack, publish_dataset, publish_model
+from tests.training.running import at_step, history, run_folder
 
 from heliostat.errors import TrainingError
 from heliostat.models.adapters import copy_tokenizer
@@ -22,34 +20,11 @@ from heliostat.models.loading import tokenizer_fingerprint
 from heliostat.records import Artifact
 from heliostat.storage import publish, staging
 from heliostat.tokenized import INDEX_NAME, TOKENIZER_FOLDER, write_part
-from heliostat.tracking import read_metrics
 from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def run_folder(workspace: Workspace) -> Path:
-    (folder,) = Path(workspace.storage.uri("runs")).glob("train-*")
-    return folder
-
-
-def once_written(workspace: Workspace, steps: int, act: Callable[[], None]) -> threading.Thread:
-    """Do something, once, when so many steps of the workspace's only run are written."""
-
-    def wait() -> None:
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
-            for folder in Path(workspace.storage.uri("runs")).glob("train-*"):
-                if len(read_metrics(folder)) >= steps:
-                    act()
-                    return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
 
 
 def one_line(raised: pytest.ExceptionInfo) -> str:
@@ -102,7 +77,7 @@ def test_a_dataset_file_that_vanishes_in_mid_run_is_named(
     dataset = of_many_parts(workspace, tiny_model_folder)
     config = TrainConfig(adapter=LoraAdapter(r=4), max_steps=4000, checkpoint={"every_steps": 10})
     parts = Path(dataset.uri) / "train"
-    thread = once_written(workspace, 20, lambda: shutil.rmtree(parts))
+    thread = at_step(workspace, 20, lambda: shutil.rmtree(parts))
     with pytest.raises(TrainingError, match=r"part-\d+\.parquet: a part of the tokenized dataset") as raised:
         train_model(config, training_inputs.model, dataset, workspace)
     thread.join()
@@ -153,13 +128,13 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(
             except OSError:
                 return
 
-    thread = once_written(workspace, 20, fill_up)
+    thread = at_step(workspace, 20, fill_up)
     with pytest.raises(TrainingError, match="disk is full") as raised:
         train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     thread.join()
     one_line(raised)
     (small_disk / "filler").unlink()
-    done = len(read_metrics(run_folder(workspace)))
+    done = len(history(workspace))
     assert done < 600
     artifact = train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     assert artifact.facts["steps"] == 600
@@ -174,14 +149,12 @@ def test_sigterm_saves_the_last_step_before_the_run_ends(training_inputs, tmp_pa
     command = [sys.executable, program, config.model_dump_json(), *uris, str(tmp_path / "w")]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    thread = once_written(
-        Workspace.resolve(str(tmp_path / "w")), 30, lambda: process.send_signal(signal.SIGTERM)
-    )
+    thread = at_step(Workspace.resolve(str(tmp_path / "w")), 30, lambda: process.send_signal(signal.SIGTERM))
     said = process.communicate(timeout=300)[1]
     thread.join()
     (line,) = [line for line in said.splitlines() if "stopped as told" in line]
     step = int(line.split("step ")[1].split(" ")[0])
     (run,) = (tmp_path / "w" / "runs").glob("train-*")
-    assert read_metrics(run)[-1]["step"] == step
+    assert history(tmp_path / "w")[-1]["step"] == step
     (state,) = sorted((run / "checkpoints").glob("*/state.json"))[-1:]
     assert json.loads(state.read_text())["steps_done"] == step

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.training.running import history
 
-from heliostat.tracking import read_metrics
 from heliostat.training.config import LoraAdapter, TrainConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -31,11 +31,6 @@ def start(inputs, root: Path) -> subprocess.Popen:
         [sys.executable, program, CONFIG.model_dump_json(), inputs.model.uri, inputs.dataset.uri, str(root)],
         env=environment,
     )
-
-
-def history(root: Path) -> list[dict[str, float]]:
-    runs = sorted((root / "runs").glob("train-*"))
-    return read_metrics(runs[0]) if runs else []
 
 
 def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> None:

@@ -5,34 +5,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from small_artifacts import pack, publish_model, write_dataset
+from small_models import small_llama
+from tests.training.running import at_step, history, run_folder, training_workers
 
 from heliostat.errors import ClusterError
-from heliostat.tracking import read_metrics
-from heliostat.training.config import LoraAdapter, TrainConfig
+from heliostat.models.loading import tokenizer_fingerprint
+from heliostat.records import Artifact
+from heliostat.storage import publish, staging
+from heliostat.tokenized import PackedSequence
+from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig
 from heliostat.training.findings import read_findings
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
 
 pytestmark = pytest.mark.ray
-
-
-def training_workers() -> list[psutil.Process]:
-    """This session's."""
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if any("RayTrainWorker" in word for word in each.cmdline())]
-
-
-def run_folder(workspace: Workspace) -> Path | None:
-    return next(iter(Path(workspace.storage.uri("runs")).glob("train-*")), None)
-
-
-def wait_for_steps(workspace: Workspace, steps: int) -> None:
-    deadline = time.monotonic() + 240
-    while not (folder := run_folder(workspace)) or len(read_metrics(folder)) < steps:
-        assert time.monotonic() < deadline, "no steps"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -48,7 +38,6 @@ def test_a_worker_that_is_held_up_is_found(ray_cluster, training_inputs, workspa
 
     def hold_up() -> None:
         """Let one of the workers run for a fifth of the time only."""
-        wait_for_steps(workspace, 20)
         slow = training_workers()[0]
         with suppress(psutil.NoSuchProcess):  # when the run has ended
             while not done.is_set():
@@ -57,8 +46,7 @@ def test_a_worker_that_is_held_up_is_found(ray_cluster, training_inputs, workspa
                 slow.resume()
                 time.sleep(0.01)
 
-    thread = threading.Thread(target=hold_up)
-    thread.start()
+    thread = at_step(workspace, 20, hold_up)
     try:
         train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     finally:
@@ -76,3 +64,49 @@ def test_a_gpu_that_is_not_there_is_missed_at_once(ray_cluster, training_inputs,
     ):
         train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     assert not workspace.storage.list("models")
+
+
+def wide_rows(workspace: Workspace, folder: Path, lengths: list[int]) -> Artifact:
+    """A tokenized dataset with a row of one document for each length."""
+    words = np.concatenate([each.input_ids for each in pack(folder, count=48, max_sequence_length=512)])
+    rows = [
+        PackedSequence(words[at : at + length], np.ones(length, np.int64), (length,), (f"doc-{at}",))
+        for at, length in enumerate(lengths)
+    ]
+    with staging(workspace.storage, workspace.path("tokenized", "growing", "0" * 12)) as publication:
+        write_dataset(publication.folder, folder, {"train": rows})
+        publication.facts["tokenizer"] = tokenizer_fingerprint(folder)
+        return publish(publication, "tokenized", "0" * 64, {})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_meets_the_end_of_its_memory_goes_on_in_smaller_pieces(ray_cluster, tmp_path, caplog):
+    folder = small_llama(tmp_path / "model", hidden_size=256, intermediate_size=4096)
+    inputs = Workspace.resolve(str(tmp_path / "inputs"))
+    model, dataset = publish_model(inputs, folder), wide_rows(inputs, folder, [16] * 340 + [250] * 60)
+    config = TrainConfig(
+        adapter=FullAdapter(),
+        max_steps=24,
+        micro_batch_size=16,
+        curriculum={"start": 0.1, "until": 0.9},
+        checkpoint={"every_steps": 2},
+        watch={"on_out_of_memory": "adapt"},
+    )
+    losses = {}
+    for name, memory in (("all", None), ("little", 150 << 20)):
+        workspace = Workspace.resolve(str(tmp_path / name))
+
+        def limit(more: int | None = memory) -> None:
+            """Short rows have their memory; a thread or two may still start."""
+            for worker in training_workers() if more else ():
+                worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + more,) * 2)
+
+        limiting = at_step(workspace, 2, limit)
+        train_model(config, model, dataset, workspace)
+        limiting.join()
+        losses[name] = [entry["loss"] for entry in history(workspace)]
+    assert losses["little"] == pytest.approx(losses["all"], abs=1e-4)
+    (said,) = [record.message for record in caplog.records if "ran out of memory" in record.message]
+    assert "worker 0 ran out of memory (you tried to allocate" in said
+    assert "going on from the last checkpoint with micro_batch_size=8 gradient_accumulation_steps=2" in said

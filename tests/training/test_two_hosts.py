@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.training.running import history
 from two_hosts import TwoHosts, available, two_hosts
 
-from heliostat.tracking import read_metrics
 from heliostat.training.config import LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
@@ -30,11 +30,6 @@ CONFIG = TrainConfig(
 )
 RECOVERY_SECONDS = 30
 """From the loss to the next step, beside what the run's start took: loading torch, DeepSpeed, the model."""
-
-
-def history(root: Path) -> list[dict[str, float]]:
-    runs = sorted((root / "runs").glob("train-*"))
-    return read_metrics(runs[0]) if runs else []
 
 
 def lose_by_cutting_off(hosts: TwoHosts) -> None:
@@ -82,4 +77,4 @@ def whole_run(ray_cluster, training_inputs, tmp_path_factory) -> list[float]:
     workspace = Workspace.resolve(str(tmp_path_factory.mktemp("whole")))
     config = CONFIG.model_copy(update={"num_workers": 1})
     train_model(config, training_inputs.model, training_inputs.dataset, workspace)
-    return [entry["loss"] for entry in history(Path(workspace.storage.uri("")))]
+    return [entry["loss"] for entry in history(workspace)]
