@@ -24,7 +24,7 @@ from tests.bench.corpus import cache_folder
 from tests.bench.machine import machine
 from tests.bench.peers import LLAMA_FACTORY, versions_of
 from tests.bench.session import Job
-from tests.bench.training_bars import TRAINING_BARS, print_training, training_figures
+from tests.bench.training_bars import MATERIALS, TRAINING_BARS, print_training, training_figures
 from tests.bench.training_parts import PARTS
 from tests.bench.training_session import Options, TrainingSession
 
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     say = lambda line: print(line, flush=True)  # noqa: E731
     peers = [LLAMA_FACTORY] if "llama-factory" in asked.only else []
-    options = Options(asked.steps, asked.length, asked.conversations, asked.zero_stage)
+    options = Options(
+        asked.steps, asked.length, asked.conversations, asked.zero_stage, tuple(asked.materials)
+    )
     session = TrainingSession(options, asked.repeats, peers, say)
     jobs: list[Job] = [job for part in asked.only for job in PARTS[part](session)]
     output = Path(asked.output) if asked.output else cache_folder() / "training-benchmark.json"
@@ -76,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         help="in a row of short instructions, and the peer's micro batch",
     )
     parser.add_argument("--zero-stage", type=int, default=defaults.zero_stage, choices=(0, 1, 2, 3))
+    parser.add_argument(
+        "--materials",
+        nargs="+",
+        choices=list(MATERIALS),
+        default=list(MATERIALS),
+        help="what is read beside LLaMA-Factory",
+    )
     parser.add_argument("--output", help="the JSON file; by default in the cache folder")
     return parser
 

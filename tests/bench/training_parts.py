@@ -37,7 +37,7 @@ def llama_factory(session: TrainingSession) -> list[Job]:
     if LLAMA_FACTORY.name not in session.pythons:
         return []
     jobs = []
-    for material in MATERIALS:
+    for material in session.options.materials:
         for kind in ADAPTERS:
             part = f"{material} {kind}"
             once = [AS_INSTALLED] if part == "long full" else []

@@ -12,6 +12,7 @@ from tests.bench.corpus_contents import Say
 from tests.bench.heliostat_runs import make_workspace
 from tests.bench.peers import LLAMA_FACTORY, Peer
 from tests.bench.session import Benchmark, Run
+from tests.bench.training_bars import MATERIALS
 from tests.bench.training_inputs import (
     SEED,
     Material,
@@ -48,6 +49,7 @@ class Options:
     length: int = 512
     conversations: int = 8
     zero_stage: int = 0
+    materials: tuple[str, ...] = tuple(MATERIALS)
 
 
 class TrainingSession(Benchmark):
