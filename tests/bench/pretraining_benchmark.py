@@ -4,7 +4,7 @@
 
 Runs the first stage of jobs/recipes/pretrain_moe.yaml through the whole pipeline: a tokenizer learned from
 the documents, 11 million parameters, two CPU workers. Overrides change the recipe, such as
-`pretrain.0.max_tokens=3000000`. Ends with 1 if a bar is missed.
+`pretrain.0.max_tokens=100000`. Ends with 1 if a bar is missed.
 """
 
 import argparse
