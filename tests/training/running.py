@@ -14,7 +14,9 @@ from heliostat.workspace import Workspace
 def run_folder(where: Workspace | Path) -> Path | None:
     """Of the only run in a workspace, or in its folder; None before it has begun."""
     root = where if isinstance(where, Path) else Path(where.storage.uri(""))
-    return next(iter(sorted((root / "runs").glob("train-*"))), None)
+    folders = list((root / "runs").glob("train-*"))
+    assert len(folders) <= 1, "going on is the same run"
+    return folders[0] if folders else None
 
 
 def history(where: Workspace | Path) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What a run notices of its workers: that one is slow, that there cannot be one."""
+"""What a run notices of its workers: that one is slow, that its memory ends, that there cannot be one."""
 
 import threading
 import time
