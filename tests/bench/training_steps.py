@@ -24,7 +24,7 @@ from tests.bench.measure import CommandFailed
 from heliostat.tracking import read_metrics
 
 Entries = list[dict[str, Any]]
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 TRAINER_LOG, TRAINER_STATE = "trainer_log.jsonl", "trainer_state.json"
 
 

@@ -9,6 +9,8 @@ from heliostat.training.timing import StepTimer
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the machine: asking the system for each of many short steps would cost more than they do."""
+SECONDS_BETWEEN_NORMS = 10.0
+"""Of the weights, all of which are read for it: a hundredth of a CPU's step."""
 
 
 class StepFigures:
@@ -24,6 +26,7 @@ class StepFigures:
         self._peak = measured_peak("cuda" if use_gpu else "cpu", dtype)
         self._usage = ProcessUsage(use_gpu)
         self._looked, self._seen = 0.0, dict[str, float]()
+        self._weighed, self._norm = 0.0, dict[str, float]()
 
     def of_step(self, tokens: int, seconds: float, num_workers: int) -> dict[str, float]:
         """The figures of the step that just ended, over `tokens` of the whole global batch."""
@@ -40,7 +43,9 @@ class StepFigures:
         }
 
     def _machine(self) -> dict[str, float]:
-        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
-            self._looked = time.monotonic()
-            self._seen = self._usage.metrics() | {"parameter_norm": parameter_norm(self._trained)}
-        return self._seen
+        now = time.monotonic()
+        if now - self._looked > SECONDS_BETWEEN_LOOKS:
+            self._looked, self._seen = now, self._usage.metrics()
+        if now - self._weighed > SECONDS_BETWEEN_NORMS:
+            self._weighed, self._norm = now, {"parameter_norm": parameter_norm(self._trained)}
+        return self._seen | self._norm

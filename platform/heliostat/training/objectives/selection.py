@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliostat.models.document_attention import use_document_attention
 from heliostat.models.loading import load_model, load_tokenizer
 from heliostat.models.reward_model import load_reward_model
 from heliostat.preference_pairs import TokenizedPairs
@@ -26,6 +25,7 @@ from heliostat.training.objectives.preflight import require_same_vocabulary
 from heliostat.training.objectives.pretraining import Pretraining
 from heliostat.training.objectives.reward import Reward
 from heliostat.training.objectives.sft import Sft
+from heliostat.training.tied_embedding import use_sparse_lookup
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,15 @@ def padding_id_of(folder: Path) -> int:
 
 def _adapted(inputs: ObjectiveInputs) -> Any:
     model = _loaded(inputs, inputs.base_folder)
-    return apply_adapter(model, inputs.config.adapter, inputs.added_token_ids)
+    adapted = apply_adapter(model, inputs.config.adapter, inputs.added_token_ids)
+    layout = inputs.config.layout
+    if not inputs.config.use_gpu:
+        use_sparse_lookup(model, layout)
+        if layout.zero.stage < 3 and isinstance(inputs.config.adapter, LoraAdapter):
+            from heliostat.training.fast_lora import use_fast_lora  # imports torch
+
+            use_fast_lora(adapted)
+    return adapted
 
 
 def _frozen(inputs: ObjectiveInputs, folder: Path) -> Any:
@@ -91,10 +99,13 @@ def _frozen(inputs: ObjectiveInputs, folder: Path) -> Any:
 def _loaded(inputs: ObjectiveInputs, folder: Path) -> Any:
     model = load_model(folder, inputs.dtype)
     if not inputs.config.use_gpu:
-        from heliostat.training.fast_norm import use_fast_norms  # imports torch
+        from heliostat.training.document_attention import use_document_attention  # imports torch
+        from heliostat.training.fast_norm import use_fast_norms  # so do these
+        from heliostat.training.fast_rotary import use_fast_rotary
 
         use_document_attention(model)
         use_fast_norms(model)
+        use_fast_rotary(model)
     return model
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from heliostat.models.scoring import summed_loss
+from heliostat.training.label_loss import summed_label_loss
 from heliostat.training.objectives.interface import Loss
 from heliostat.training.objectives.packed import PackedBatches
 
@@ -16,4 +16,4 @@ class Sft(PackedBatches):
 
     def loss(self, model: Any, positions: Sequence[int], device: Any) -> Loss:
         """The loss summed over the learned tokens of one micro batch."""
-        return Loss(summed_loss(model, self.batch(positions, device)))
+        return Loss(summed_label_loss(model, self.batch(positions, device)))

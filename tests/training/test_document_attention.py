@@ -6,10 +6,10 @@ import transformers
 from small_artifacts import pack
 from small_models import small_deepseek, small_llama
 
-from heliostat.models.document_attention import NAME, use_document_attention
 from heliostat.models.loading import load_model
 from heliostat.models.scoring import summed_loss, to_tensors
 from heliostat.tokenized import collate
+from heliostat.training.document_attention import NAME, use_document_attention
 
 
 def made_like(folder, name, **settings):

@@ -3,9 +3,15 @@
 The dense mask of a packed row makes attention compute, and throw away, what lies between documents, and keeps
 torch from its causal kernel. Here each document is a causal attention of its own: the same numbers, in less
 time the shorter the documents are. Made for CPUs, where a call costs little beside what it computes.
+
+Imports torch: import it where a model is loaded anyway.
 """
 
 from typing import Any
+
+import torch
+
+from heliostat.training.causal_attention import attend_causally
 
 NAME = "sdpa_by_document"
 SPECIAL = ("sliding_window", "position_bias", "softcap", "cache")
@@ -32,39 +38,48 @@ def _attend(
     module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any
 ) -> tuple[Any, None]:
     """As transformers calls it: three of (batch, heads, length, size) -> (batch, length, heads, size)."""
-    import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    lengths = None
     special = any(options.get(name) is not None for name in SPECIAL)
-    if attention_mask is not None and query.shape[2] == key.shape[2] and not special:
-        lengths = _document_lengths(options.get("position_ids"), query.shape[0])
+    lengths = None
+    if query.shape[2] == key.shape[2] and not special:
+        if attention_mask is not None:
+            lengths = _packed_lengths(options.get("position_ids"), query.shape[0])
+        elif getattr(module, "is_causal", True):
+            lengths = [[query.shape[2]]] * query.shape[0]
     if lengths is None:
         dense: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return dense
     dropout, scale = options.get("dropout", 0.0), options.get("scaling")
+    return attend_documents(query, key, value, lengths=lengths, scale=scale, dropout=dropout), None
+
+
+def attend_documents(
+    *parts: torch.Tensor, lengths: list[list[int]], scale: float | None, dropout: float
+) -> torch.Tensor:
+    """Causal attention within each document: queries, keys and values, each (batch, heads, length, size), and
+    the lengths of each row's documents -> (batch, length, heads, size)."""
     rows = []
     for row, documents in enumerate(lengths):
-        parts = (each[row : row + 1].split(documents, dim=2) for each in (query, key, value))
-        attended = [
-            torch.nn.functional.scaled_dot_product_attention(
-                *document, is_causal=True, dropout_p=dropout, scale=scale, enable_gqa=True
-            )
-            for document in zip(*parts, strict=True)
-        ]
+        pieces = (each[row : row + 1].split(documents, dim=2) for each in parts)
+        attended = [attend_causally(q, k, v, scale, dropout) for q, k, v in zip(*pieces, strict=True)]
         rows.append(torch.cat(attended, dim=2))
-    return torch.cat(rows).transpose(1, 2).contiguous(), None
+    return torch.cat(rows).transpose(1, 2).contiguous()
 
 
-def _document_lengths(position_ids: Any, batch_size: int) -> list[list[int]] | None:
-    """Of each row; None when no row has a second document, as then the mask says something else."""
-    if position_ids is None or position_ids.shape[0] != batch_size:
-        return None
+def document_lengths(position_ids: torch.Tensor) -> list[list[int]]:
+    """Of each row's documents, which begin where positions do: (batch, length)."""
     found = []
     for positions in position_ids.tolist():
-        starts = [at for at, position in enumerate(positions) if position == 0]
-        if not starts or starts[0]:
-            return None
+        starts = sorted({0, *(at for at, position in enumerate(positions) if position == 0)})
         ends = [*starts[1:], len(positions)]
         found.append([end - start for start, end in zip(starts, ends, strict=True)])
+    return found
+
+
+def _packed_lengths(position_ids: torch.Tensor | None, batch_size: int) -> list[list[int]] | None:
+    """None when no row has a second document, or one begins elsewhere: then a mask says something else."""
+    if position_ids is None or position_ids.shape[0] != batch_size or bool(position_ids[:, 0].any()):
+        return None
+    found = document_lengths(position_ids)
     return found if any(len(documents) > 1 for documents in found) else None
