@@ -18,7 +18,7 @@ from heliostat.training.config import TrainConfig
 from heliostat.training.gradient_norms import gradient_norms_by_group
 from heliostat.training.layout import deepspeed_config
 from heliostat.training.objectives.interface import Loss, Objective
-from heliostat.training.shared_gradients import SharedGradients
+from heliostat.training.shared_training import SharedTraining
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
@@ -67,7 +67,7 @@ class ModelEngine:
         self.device = get_accelerator().current_device_name()
         self.timer.begin_forward_with(self.model)
         self.engine.clip_fp32_gradients = self._clip  # where DeepSpeed would clip, exactly and only once
-        self._shared = self._share_gradients()
+        self._shared = self._share_training()
         self.engine.train()
 
     @property
@@ -86,12 +86,14 @@ class ModelEngine:
         """One optimizer step over this replica's micro batches: the whole global batch's loss and metrics.
 
         Each micro batch's summed loss is divided by `weight`, that of the whole global batch, so that every
-        token weighs the same however the batch is cut. The factor undoes DeepSpeed's averages over replicas
-        and micro batches. An empty micro batch takes part in the exchange of gradients and adds nothing.
+        token weighs the same however the batch is cut. The factor undoes DeepSpeed's averages over workers
+        with rows, or pieces of rows, of their own and over micro batches. An empty micro batch takes part in
+        the exchange of gradients and adds nothing.
         """
         self._set_learning_rate(learning_rate)
         self._micro_batches = micro_batches
-        factor = self.num_replicas * len(micro_batches) / weight
+        pieces = self.num_replicas * self.config.layout.sequence_parallel
+        factor = pieces * len(micro_batches) / weight
         sums: dict[str, torch.Tensor] = {}
         for number, micro_batch in enumerate(micro_batches, 1):
             self.timer.begin("data")
@@ -117,6 +119,8 @@ class ModelEngine:
     def load(self, folder: Path, tag: str) -> None:
         """Take up a saved state."""
         self.engine.load_checkpoint(str(folder), tag=tag, load_module_strict=False)
+        if self._shared is not None:
+            self._shared.share_state()
 
     def whole_tensors(self, trained: bool) -> Iterator[tuple[str, torch.Tensor]]:
         """Each parameter that is trained, or is not: whole, on the CPU, under the model's own name for it.
@@ -159,12 +163,12 @@ class ModelEngine:
             group["lr"] = learning_rate
 
     def _over_replicas(self, sums: dict[str, torch.Tensor], weight: float) -> Sums:
-        """The sums of all replicas, divided by what the global batch weighs. Workers that hold parts of one
-        replica have the same sums."""
+        """The sums of all replicas, divided by what the global batch weighs. Workers that share matrices have
+        the same sums."""
         values = torch.stack([value.float() for value in sums.values()])
         if self.num_workers > 1:
             torch.distributed.all_reduce(values)
-        shared = weight * self.config.layout.model_parallel
+        shared = weight * self.config.layout.tensor_parallel
         return {name: float(value) / shared for name, value in zip(sums, values, strict=True)}
 
     def _check_finite(self, loss: Loss, micro_batch: list[int]) -> None:
@@ -172,18 +176,19 @@ class ModelEngine:
         together: looking for the cause takes all of them."""
         layout = self.config.layout
         wrong = (~torch.isfinite(loss.summed.detach())).float()
-        if layout.zero.stage == 3 or layout.tensor_parallel > 1 or layout.expert_parallel > 1:
+        split = (layout.tensor_parallel, layout.expert_parallel, layout.sequence_parallel)
+        if layout.zero.stage == 3 or max(split) > 1:
             torch.distributed.all_reduce(wrong)
         if float(wrong):
             raise NotFiniteStepError("the loss", [micro_batch])
 
-    def _share_gradients(self) -> SharedGradients | None:
-        """Let CPU workers that have a whole copy of the model each add gradients up in shared memory."""
+    def _share_training(self) -> SharedTraining | None:
+        """Let CPU workers that would have a whole copy of the model each share one."""
         layout = self.config.layout
-        copies = layout.zero.stage == 0 and layout.model_parallel * layout.expert_parallel == 1
+        copies = layout.zero.stage == 0 and not layout.splits_model
         if self.num_workers == 1 or self.config.use_gpu or not copies:
             return None
-        shared = SharedGradients.join(self.model.parameters())
+        shared = SharedTraining.join(list(self.model.parameters()), self.engine.optimizer)
         if shared is not None:
             self.engine.buffered_allreduce_fallback = lambda **_: shared.average()  # in DeepSpeed's place
         return shared
@@ -191,7 +196,7 @@ class ModelEngine:
     def _note_group_norms(self) -> None:
         """By group of layers, where a worker has whole gradients or can collect them."""
         layout = self.config.layout
-        if self.group_norms is None or layout.model_parallel * layout.expert_parallel > 1:
+        if self.group_norms is None or layout.splits_model:
             return
         collect = deepspeed.utils.safe_get_full_grad if layout.zero.stage else None
         self.group_norms = gradient_norms_by_group(self.model.named_parameters(), collect)
@@ -202,7 +207,21 @@ class ModelEngine:
             self.gradient_norm = float(offered)
 
     def _clip(self) -> None:
-        """Clip to `max_gradient_norm` over all parameters of the model, each counted once.
+        """Clip to `max_gradient_norm` over all parameters of the model."""
+        self.gradient_norm = self._shared.norm if self._shared is not None else self._norm()
+        if not math.isfinite(self.gradient_norm):
+            raise NotFiniteStepError("the gradient norm", self._micro_batches)
+        limit = self.config.max_gradient_norm
+        factor = limit / (self.gradient_norm + 1e-6) if self.gradient_norm > limit else 1.0
+        if self._shared is not None:
+            self._shared.keep_share(factor)
+        elif factor != 1.0:
+            torch._foreach_mul_(
+                [p.grad for p in self.engine.module.parameters() if p.grad is not None], factor
+            )
+
+    def _norm(self) -> float:
+        """Of the gradients of all parameters of the model, each counted once.
 
         DeepSpeed's own averages the norms of expert parameters over workers, which is not their norm.
         """
@@ -214,17 +233,7 @@ class ModelEngine:
             torch.distributed.all_reduce(squared)
         else:
             squared = squared * self.num_workers
-        norm = squared.sqrt()
-        self.gradient_norm = float(norm)
-        if not math.isfinite(self.gradient_norm):
-            raise NotFiniteStepError("the gradient norm", self._micro_batches)
-        limit = self.config.max_gradient_norm
-        if self.gradient_norm <= limit:
-            return
-        if self._shared is not None:
-            self._shared.scale(limit / (self.gradient_norm + 1e-6))
-        else:
-            torch._foreach_mul_([p.grad for p in parameters], limit / (norm + 1e-6))
+        return float(squared.sqrt())
 
     def _copies(self, parameter: torch.nn.Parameter) -> int:
         """How many workers hold this very parameter (or this very shard of one)."""
