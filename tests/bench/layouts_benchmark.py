@@ -56,6 +56,8 @@ DENSE = (
     Layout("ZeRO 3", 2, _zero(3)),
     Layout("ZeRO 2, optimizer offloaded", 2, _zero(2, offload_optimizer=True)),
     Layout("ZeRO 3, all offloaded", 2, _zero(3, offload_optimizer=True, offload_parameters=True)),
+    Layout("SP 2", 2, {"sequence_parallel": 2}),
+    Layout("SP 2 x DP 2, ZeRO 3", 4, {"sequence_parallel": 2, **_zero(3)}),
     Layout("TP 2", 2, {"tensor_parallel": 2}),
     Layout("TP 2 x DP 2", 4, {"tensor_parallel": 2, **_zero(1)}),
     Layout("PP 2", 2, {"pipeline_parallel": 2}),
@@ -63,7 +65,7 @@ DENSE = (
     Layout("TP 2 x PP 2", 4, {"tensor_parallel": 2, "pipeline_parallel": 2}),
 )
 EXPERTS = (
-    *DENSE[:6],
+    *DENSE[:8],
     Layout("EP 2", 2, {"expert_parallel": 2}),
     Layout("EP 2, ZeRO 1", 2, {"expert_parallel": 2, **_zero(1)}),
 )
@@ -71,7 +73,7 @@ MODELS: dict[str, tuple[Callable[[Path], Path], tuple[Layout, ...]]] = {
     "llama": (lambda folder: small_llama(folder, num_hidden_layers=4), DENSE),
     "llama-tied": (
         lambda folder: small_llama(folder, num_hidden_layers=4, tie_word_embeddings=True),
-        DENSE[6:],
+        (DENSE[6], *DENSE[8:]),
     ),
     "deepseek": (small_deepseek, EXPERTS),
 }

@@ -55,6 +55,14 @@ def test_every_token_is_counted_once_for_each_expert_it_takes(kind):
     assert counts_of(load).sum() == 0
 
 
+def test_padding_does_not_count():
+    model, padding = build("deepseek_v3"), torch.zeros(IDS.shape, dtype=torch.bool)
+    padding[1, 20:] = True
+    load = ExpertLoad.attach(model, lambda: padding)
+    step(model)
+    assert counts_of(load).sum(dim=1).tolist() == [(IDS.numel() - 12) * TAKEN] * LAYERS
+
+
 def test_the_router_of_expert_parallel_layers_is_counted_and_balanced_too():
     from deepspeed.moe.ep_router import TokenChoiceTopKRouter
 

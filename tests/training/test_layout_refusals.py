@@ -53,8 +53,22 @@ REFUSED = [
         "expert_parallel splits the experts already; the nearest is zero.stage: 2",
     ),
     (
-        {"adapter": FULL, "num_workers": 2, "use_gpu": True, "layout": {"sequence_parallel": 2}},
-        "sequence_parallel is not built yet; the nearest is activation_checkpointing: true",
+        {"adapter": FULL, "num_workers": 4, "layout": {"sequence_parallel": 2, "tensor_parallel": 2}},
+        "sequence_parallel works with data parallel and ZeRO only; the nearest is zero: {stage: 3}",
+    ),
+    (
+        {"adapter": FULL, "num_workers": 3, "layout": {"sequence_parallel": 2}},
+        "(sequence_parallel: 2); the nearest is num_workers: 4",
+    ),
+    (
+        {"objective": {"kind": "dpo"}, "num_workers": 2, "layout": {"sequence_parallel": 2}},
+        "objective dpo looks at whole rows, and sequence_parallel cuts them; the nearest is "
+        "activation_checkpointing: true",
+    ),
+    (
+        {"adapter": {"kind": "prompt_tuning"}, "num_workers": 2, "layout": {"sequence_parallel": 2}},
+        "adapter prompt_tuning puts tokens in front of a row, and sequence_parallel cuts rows; the nearest "
+        "is lora",
     ),
     (
         {"adapter": FULL, "num_workers": 3, "layout": {"tensor_parallel": 2}},

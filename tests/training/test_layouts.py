@@ -64,6 +64,8 @@ def trained(ray_cluster, tmp_path_factory):
         ("llama", {"pipeline_parallel": 2, "zero": {"stage": 1}}),
         ("deepseek", {"expert_parallel": 2, "zero": {"stage": 1}}),
         ("deepseek", {"zero": {"stage": 3}, "activation_checkpointing": True}),
+        ("tied", {"sequence_parallel": 2}),
+        ("deepseek", {"sequence_parallel": 2, "zero": {"stage": 3}, "activation_checkpointing": True}),
     ],
 )
 def test_losses_and_weights_are_those_of_one_worker(trained, model, layout):

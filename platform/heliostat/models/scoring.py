@@ -31,7 +31,7 @@ def labelled_logits(model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
         **{name: values for name, values in batch.items() if name != "labels"},
         use_cache=False,
         # counted from the end: prompt tuning puts its tokens in front of the row
-        logits_to_keep=positions - batch["labels"].shape[1],
+        logits_to_keep=positions - batch["input_ids"].shape[1],
     ).logits
     return logits.float(), labels
 

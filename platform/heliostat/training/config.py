@@ -228,8 +228,17 @@ class TrainConfig(Config):
                 f"objective {objective.kind} needs the whole model in one pass, and pipeline_parallel cuts "
                 "it; the nearest is tensor_parallel"
             )
-        split = layout.model_parallel > 1 or layout.expert_parallel > 1
-        if split and not isinstance(adapter, (FullAdapter, FreezeAdapter)):
+        if layout.sequence_parallel > 1 and not isinstance(objective, NEXT_TOKEN):
+            raise ValueError(
+                f"objective {objective.kind} looks at whole rows, and sequence_parallel cuts them; the "
+                "nearest is activation_checkpointing: true"
+            )
+        if layout.sequence_parallel > 1 and isinstance(adapter, VIRTUAL_TOKENS):
+            raise ValueError(
+                f"adapter {adapter.kind} puts tokens in front of a row, and sequence_parallel cuts rows; the "
+                "nearest is lora"
+            )
+        if layout.splits_model and not isinstance(adapter, (FullAdapter, FreezeAdapter)):
             raise ValueError(
                 f"adapter {adapter.kind} works with data parallel and ZeRO only; the nearest is "
                 "layout: {zero: {stage: 3}}, which splits the frozen weights too"

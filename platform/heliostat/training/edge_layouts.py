@@ -23,4 +23,8 @@ def make_engine(
         from heliostat.training.edge_experts import ExpertEngine
 
         return ExpertEngine(config, model, num_workers, timer, universal)
+    if config.layout.sequence_parallel > 1:
+        from heliostat.training.edge_sequence import SequenceEngine
+
+        return SequenceEngine(config, model, num_workers, timer, universal)
     return ModelEngine(config, model, num_workers, timer, universal)

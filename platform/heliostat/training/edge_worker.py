@@ -23,7 +23,9 @@ from heliostat.training.experts import ExpertLoad
 from heliostat.training.faults import find_not_finite, save_batch
 from heliostat.training.hardware import keep_freed_memory
 from heliostat.training.job import DTYPES, TRAINED_FOLDER, TrainingJob
+from heliostat.training.objectives.packed import PackedBatches
 from heliostat.training.objectives.selection import prepare
+from heliostat.training.placement import coordinates
 from heliostat.training.schedule import learning_rate_at, num_steps, share_of
 from heliostat.training.step_figures import StepFigures
 from heliostat.training.timing import StepTimer, timed_collectives
@@ -66,9 +68,13 @@ class Worker:
         self._rows: list[dict[str, float]] = []
         self._reported = time.perf_counter()
         self._lay_out_and_resume(prepared.model)
+        if config.layout.sequence_parallel > 1:
+            place = coordinates(self._rank, config.layout, self._num_workers)
+            assert isinstance(prepared.objective, PackedBatches), "the config refuses those over whole rows"
+            self._objective = prepared.objective.piece(place.sequence, config.layout.sequence_parallel)
         self._experts = None
-        if config.layout.model_parallel == 1:
-            self._experts = ExpertLoad.attach(self._engine.model)
+        if config.layout.tensor_parallel * config.layout.pipeline_parallel == 1:
+            self._experts = ExpertLoad.attach(self._engine.model, self._padding)
 
     def run(self) -> None:
         """Train to the end, or until told to stop; what was done is saved before this returns."""
@@ -116,6 +122,9 @@ class Worker:
             **self._figures.of_step(tokens, time.perf_counter() - started, self._num_workers),
             "num_workers": float(self._num_workers),
         }
+
+    def _padding(self) -> torch.Tensor | None:
+        return getattr(self._objective, "padding", None)
 
     def _balance_experts(self) -> dict[str, float]:
         """Who got how many tokens in this step, and a nudge to the routers' bias, the same on all workers."""

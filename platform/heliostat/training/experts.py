@@ -18,14 +18,17 @@ CHOSEN = {"TokenChoiceTopKRouter": 1}
 
 
 class ExpertLoad:
-    """Counts, layer by layer, the tokens that each expert gets. Padding counts: experts work on it too."""
+    """Counts, layer by layer, the tokens that each expert gets. Padding does not count: all of it goes to the
+    same experts, and how much there is depends on how a batch is cut."""
 
-    def __init__(self, model: Any, routers: dict[str, Any]) -> None:
+    def __init__(self, model: Any, routers: dict[str, Any], padding: "Callable[[], Any]") -> None:
         """Made by `attach`."""
         import torch
 
         self._routers = list(routers.values())
+        self._padding = padding
         self._counting = False
+        self._counted: torch.Tensor | None = None
         sizes = {router.num_experts for router in self._routers}
         assert len(sizes) == 1, "all layers of an architecture have the same number of experts"
         device = next(self._routers[0].parameters()).device
@@ -41,16 +44,17 @@ class ExpertLoad:
         ]
 
     @classmethod
-    def attach(cls, model: Any) -> Self | None:
+    def attach(cls, model: Any, padding: "Callable[[], Any]" = lambda: None) -> Self | None:
         """Count in a model from now on; None for one without experts.
 
         `model` is the module whose forward a training step calls, or what DeepSpeed's engine wraps. It is
-        attached before or after `deepspeed.initialize`. Only forwards in training mode count, and what
+        attached before or after `deepspeed.initialize`. `padding` says where the batch that is read is only
+        filled up: a bool tensor of (rows, length), or None. Only forwards in training mode count, and what
         activation checkpointing computes again in the backward pass does not: that calls layers, never the
         model.
         """
         routers = dict(_routers_of(model))
-        return cls(model, routers) if routers else None
+        return cls(model, routers, padding) if routers else None
 
     def detach(self) -> None:
         """Stop counting."""
@@ -113,6 +117,8 @@ class ExpertLoad:
 
     def _forward_begins(self, model: Any, arguments: Any) -> None:
         self._counting = bool(model.training)
+        padding = self._padding() if self._counting else None
+        self._counted = None if padding is None else (~padding).flatten()
 
     def _forward_ends(self, model: Any, arguments: Any, result: Any) -> None:
         self._counting = False
@@ -125,7 +131,10 @@ class ExpertLoad:
 
             if not self._counting:
                 return
-            chosen = result[CHOSEN.get(type(router).__name__, -1)].detach().flatten()
+            chosen = result[CHOSEN.get(type(router).__name__, -1)].detach()
+            if self._counted is not None:
+                chosen = chosen.view(len(self._counted), -1)[self._counted]
+            chosen = chosen.flatten()
             if self._counts.device != chosen.device:
                 self._counts = self._counts.to(chosen.device)
             self._counts[layer].scatter_add_(0, chosen, torch.ones_like(chosen))

@@ -58,7 +58,7 @@ class LayoutConfig(Config):
     tensor_parallel: int = Field(default=1, ge=1, description="workers that share each layer's matrices")
     pipeline_parallel: int = Field(default=1, ge=1, description="workers that share the layers, in stages")
     expert_parallel: int = Field(default=1, ge=1, description="workers that share each layer's experts")
-    sequence_parallel: int = Field(default=1, ge=1, description="GPUs that share each sequence")
+    sequence_parallel: int = Field(default=1, ge=1, description="workers that share each row")
     precision: Precision = "fp32"
     activation_checkpointing: bool = Field(
         default=False, description="compute activations again in the backward pass instead of keeping them"
@@ -68,6 +68,11 @@ class LayoutConfig(Config):
     def model_parallel(self) -> int:
         """Workers that hold one copy of the model between them."""
         return self.tensor_parallel * self.pipeline_parallel * self.sequence_parallel
+
+    @property
+    def splits_model(self) -> bool:
+        """Whether a worker has only a part of the model's layers, matrices or experts, even without ZeRO."""
+        return self.tensor_parallel * self.pipeline_parallel * self.expert_parallel > 1
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -91,10 +96,10 @@ class LayoutConfig(Config):
                 )
         if self.expert_parallel > 1 and stage == 3:
             raise ValueError("expert_parallel splits the experts already; the nearest is zero.stage: 2")
-        if self.sequence_parallel > 1:
+        if self.sequence_parallel > 1 and self.splits_model:
             raise ValueError(
-                "sequence_parallel is not built yet; the nearest is activation_checkpointing: true with "
-                "micro_batch_size: 1, or tensor_parallel"
+                "sequence_parallel works with data parallel and ZeRO only; the nearest is zero: {stage: 3}, "
+                "which splits the weights too, with tensor_parallel: 1 and pipeline_parallel: 1"
             )
         if self.precision == "fp8":
             raise ValueError("precision: fp8 is not built yet; the nearest is bf16")

@@ -36,6 +36,7 @@ def check_placement(config: TrainConfig, shape: ModelShape, max_sequence_length:
     """
     _check_tensor(config.layout, shape)
     _check_pipeline(config.layout, shape)
+    _check_sequence(config.layout, shape)
     _check_experts(config, shape)
     _check_adapter(config, shape)
     if max_sequence_length is not None and max_sequence_length > shape.max_positions:
@@ -104,6 +105,16 @@ def _check_pipeline(layout: LayoutConfig, shape: ModelShape) -> None:
         raise ConfigError(
             f"train.layout.pipeline_parallel: {stages} stages for {shape.num_layers} layers leave stages "
             f"without one; the nearest is pipeline_parallel: {shape.num_layers}"
+        )
+
+
+def _check_sequence(layout: LayoutConfig, shape: ModelShape) -> None:
+    """Each worker attends with some of the heads, as many as the others."""
+    if layout.sequence_parallel > 1 and shape.num_heads % layout.sequence_parallel:
+        raise ConfigError(
+            f"train.layout.sequence_parallel: {layout.sequence_parallel} does not divide the model's "
+            f"{shape.num_heads} attention heads; the nearest is sequence_parallel: "
+            f"{nearest_divisor(shape.num_heads, layout.sequence_parallel)}"
         )
 
 
