@@ -88,7 +88,11 @@ REFUSED = [
         {"layout": {"precision": "fp16"}},
         "layout.precision: fp16 needs GPUs (use_gpu: true); on CPU the nearest is bf16",
     ),
-    ({"layout": {"precision": "fp8"}}, "precision: fp8 is not built yet; the nearest is bf16"),
+    (
+        {"layout": {"precision": "fp8", **zero(3)}},
+        "precision: fp8 works on whole matrices, which tensor_parallel and zero.stage: 3 split; the nearest "
+        "is zero.stage: 2",
+    ),
     (
         {"adapter": FULL, "objective": {"kind": "dpo"}, "num_workers": 2, "layout": {"pipeline_parallel": 2}},
         "objective dpo needs the whole model in one pass, and pipeline_parallel cuts it; the nearest is "

@@ -11,7 +11,7 @@ from heliostat.training.config import TrainConfig
 if TYPE_CHECKING:
     from heliostat.training.objectives.selection import ObjectiveInputs
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
 """A precision's type of the weights, as torch calls it."""
 TRAINED_FOLDER = "trained"
 """Where the last checkpoint holds the trained parameters in transformers' or PEFT's form."""

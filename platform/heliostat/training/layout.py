@@ -34,7 +34,7 @@ def deepspeed_config(
         "gradient_clipping": config.max_gradient_norm,
         "optimizer": {"type": "AdamW", "params": _adam(config)},
         "zero_optimization": _zero(layout.zero, config.use_gpu),
-        "bf16": {"enabled": layout.precision == "bf16"},
+        "bf16": {"enabled": layout.precision in ("bf16", "fp8")},
         "fp16": {"enabled": layout.precision == "fp16", "initial_scale_power": FIRST_LOSS_SCALE_POWER},
         "steps_per_print": ALMOST_NEVER,
     }

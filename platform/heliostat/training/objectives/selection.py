@@ -18,6 +18,7 @@ from heliostat.training.config import (
     RewardObjective,
     TrainConfig,
 )
+from heliostat.training.fp8 import use_fp8
 from heliostat.training.objectives.distillation import Distillation
 from heliostat.training.objectives.dpo import Dpo
 from heliostat.training.objectives.interface import Objective
@@ -81,6 +82,8 @@ def padding_id_of(folder: Path) -> int:
 
 def _adapted(inputs: ObjectiveInputs) -> Any:
     model = _loaded(inputs, inputs.base_folder)
+    if inputs.config.layout.precision == "fp8":
+        use_fp8(model)
     adapted = apply_adapter(model, inputs.config.adapter, inputs.added_token_ids)
     layout = inputs.config.layout
     if not inputs.config.use_gpu:
