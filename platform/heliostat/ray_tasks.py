@@ -4,14 +4,22 @@ A task that yields its progress and, last, its result needs no queue and no shar
 the driver's. Files come back the same way, in chunks.
 """
 
-from collections.abc import Iterator
+import _thread
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from heliostat.config import Resources
 from heliostat.errors import ClusterError, HeliostatError
+from heliostat.ray_session import options_of
 
 CHUNK_BYTES = 64 * 2**20
+SECONDS_TO_NEXT_TRY = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,45 @@ def chunks_of(folder: Path) -> Iterator[FileChunk]:
                 content = stream.read(CHUNK_BYTES)
                 if not content:
                     break
+
+
+def streaming_task(function: Callable[..., Iterator[Any]], resources: Resources) -> Any:
+    """A generator function as a task for `stream`, with what it needs of the cluster."""
+    import ray
+
+    task = ray.remote(interrupted_between_imports(function))
+    return task.options(num_returns="streaming", **options_of(resources))
+
+
+def interrupted_between_imports(function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """The same generator function, which is not interrupted while a module is being imported.
+
+    Ray cancels a task by an interrupt, wherever it is, and gives its process to the next task. A module that
+    was interrupted half-way stays half there, and in that process can never be imported again.
+    """
+
+    @functools.wraps(function)
+    def generate(*arguments: Any) -> Iterator[Any]:
+        if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+            yield from function(*arguments)
+            return
+        former = signal.signal(signal.SIGINT, _interrupt)
+        try:
+            yield from function(*arguments)
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+    return generate
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt now, or try again a little later if an import is under way."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            threading.Timer(SECONDS_TO_NEXT_TRY, _thread.interrupt_main).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def stream(tasks: dict[str, Any]) -> Iterator[tuple[str, Any]]:

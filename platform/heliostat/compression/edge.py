@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from heliostat.compression.config import CompressConfig
 from heliostat.compression.gate import check_gate, folder_bytes, weight_bytes
 from heliostat.compression.openvino_export import STEPS, export_steps
-from heliostat.config import Resources
 from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
 from heliostat.progress import Report, progress
-from heliostat.ray_session import options_of
-from heliostat.ray_tasks import FileChunk, chunks_of, stream
+from heliostat.ray_tasks import FileChunk, chunks_of, stream, streaming_task
 from heliostat.records import Artifact
 from heliostat.storage import artifact_folder
 from heliostat.tokenized import TokenizedDataset
@@ -79,8 +75,8 @@ def compress_on_cluster(job: CompressionJob, folder: Path) -> dict[str, Any]:
     half = whole.model_copy(update={"num_cpus": whole.num_cpus / 2})
     watch = _Watch(tokens_within(job.split(), job.config.max_tokens))
     running = {
-        "before": _task(score_original, half).remote(job),
-        "after": _task(export_and_score, half).remote(job),
+        "before": streaming_task(score_original, half).remote(job),
+        "after": streaming_task(export_and_score, half).remote(job),
     }
     with progress("compress", 100, "%") as report:
         for task, item in stream(running):
@@ -91,10 +87,6 @@ def compress_on_cluster(job: CompressionJob, folder: Path) -> dict[str, Any]:
                 watch.take(task, item, report)
     watch.check_passed(job.config.max_loss)
     return watch.facts(job.config.scheme) | {"seconds": time.monotonic() - started}
-
-
-def _task(function: Any, resources: Resources) -> Any:
-    return ray.remote(function).options(num_returns="streaming", **options_of(resources))
 
 
 class _Watch:

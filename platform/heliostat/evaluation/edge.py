@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import ray
-
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
 from heliostat.progress import progress
-from heliostat.ray_session import options_of
-from heliostat.ray_tasks import stream
+from heliostat.ray_tasks import stream, streaming_task
 from heliostat.records import Artifact
 from heliostat.storage import artifact_folder
 from heliostat.tokenized import TokenizedDataset
@@ -43,7 +40,7 @@ def score_models(config: EvaluateConfig, models: dict[str, Artifact], dataset: A
     """
     split = TokenizedDataset(artifact_folder(dataset), config.split)
     total = tokens_within(split, config.max_tokens) * len(models)
-    task = ray.remote(score_model).options(num_returns="streaming", **options_of(config.resources))
+    task = streaming_task(score_model, config.resources)
     running = {name: task.remote(ScoringJob(config, model, dataset)) for name, model in models.items()}
     scores: dict[str, Score] = {}
     with progress("evaluate", total, "tokens") as report:
