@@ -48,8 +48,9 @@ def ray_session(num_cpus: int | None = None) -> Iterator[Any]:
         ClusterError: there is no cluster at the address, or it refuses the token.
     """
     address = os.environ.get("RAY_ADDRESS")
-    defaults = ENVIRONMENT if address else ENVIRONMENT | LOCAL_ENVIRONMENT
-    os.environ.update({name: os.environ.get(name, value) for name, value in defaults.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    only_here = {} if address else {n: v for n, v in LOCAL_ENVIRONMENT.items() if n not in os.environ}
+    os.environ.update(only_here)
     if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
@@ -70,6 +71,8 @@ def ray_session(num_cpus: int | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        for name in only_here:
+            os.environ.pop(name, None)
 
 
 def _environment_to_send() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.training.running import history
-from two_hosts import TwoHosts, available, two_hosts
+from two_hosts import RAY, TwoHosts, available, two_hosts
 
-from heliostat.training.config import LoraAdapter, TrainConfig
+from heliostat.training.config import CheckpointConfig, LoraAdapter, TrainConfig
 from heliostat.training.run import train_model
 from heliostat.workspace import Workspace
 
@@ -41,21 +42,67 @@ def lose_by_killing_the_raylet(hosts: TwoHosts) -> None:
     os.kill(raylet, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("lose", [lose_by_cutting_off, lose_by_killing_the_raylet])
-def test_a_run_goes_on_with_the_host_that_is_left(training_inputs, whole_run, tmp_path, lose):
+def announce_the_end(hosts: TwoHosts) -> None:
+    """As a cloud does before it takes a machine back."""
+    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken back"]
+    command = [RAY, "drain-node", *reason, "--deadline-remaining-seconds", "6"]
+    drained = hosts.other.start(command, hosts.environment, hosts.folder / "drain.log")
+    assert drained.wait(timeout=60) == 0, (hosts.folder / "drain.log").read_text()
+
+
+def start(config: TrainConfig, hosts: TwoHosts, inputs, root: Path) -> subprocess.Popen:
+    program = Path(__file__).with_name("train_once.py")
+    named = [inputs.model.uri, inputs.dataset.uri]
+    return hosts.run_on_head([sys.executable, program, config.model_dump_json(), *named, str(root)])
+
+
+def wait_for_steps(steps: int, root: Path, driver: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while len(history(root)) < steps:
+        assert driver.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, "no steps"
+        time.sleep(0.05)
+
+
+def require_namespaces() -> None:
     if not available():
         pytest.fail("this test makes network namespaces: run it as root, with iproute2 installed")
-    root = tmp_path / "workspace"
-    program = Path(__file__).with_name("train_once.py")
-    inputs = [training_inputs.model.uri, training_inputs.dataset.uri]
+
+
+def test_a_host_that_is_to_go_is_saved_from_first(training_inputs, whole_run, tmp_path):
+    require_namespaces()
+    config = CONFIG.model_copy(update={"checkpoint": CheckpointConfig(every_steps=10_000), "max_failures": 0})
+    root, log = tmp_path / "workspace", tmp_path / "driver.log"
     with two_hosts(tmp_path) as hosts:
-        started = time.time()
-        driver = hosts.run_on_head([sys.executable, program, CONFIG.model_dump_json(), *inputs, str(root)])
-        deadline = time.monotonic() + 240
-        while len(history(root)) < 3 * EVERY:
-            assert driver.poll() is None, (tmp_path / "driver.log").read_text()[-3000:]
-            assert time.monotonic() < deadline, "no steps"
-            time.sleep(0.05)
+        # this test's process runs Ray on one machine, where nobody looks for hosts that are to go
+        hosts.environment["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "1"
+        hosts.environment["RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"] = "1"
+        driver = start(config, hosts, training_inputs, root)
+        wait_for_steps(EVERY, root, driver, log)
+        announce_the_end(hosts)
+        told = len(history(root))
+        while not any(entry["num_workers"] == 1 for entry in history(root)):
+            assert driver.poll() is None, log.read_text()[-3000:]
+            time.sleep(0.1)
+        lose_by_cutting_off(hosts)
+        assert driver.wait(timeout=400) == 0, log.read_text()[-3000:]
+    found = history(root)
+    (saved,) = [entry["step"] for entry in found[:-1] if "checkpoint_seconds" in entry]
+    alone = [entry for entry in found if entry["num_workers"] == 1]
+    assert alone[0]["step"] == saved + 1
+    assert saved >= told
+    assert [entry["step"] for entry in found] == list(range(1, STEPS + 1))
+    assert [entry["loss"] for entry in found] == pytest.approx(whole_run, abs=1e-4)
+
+
+@pytest.mark.parametrize("lose", [lose_by_cutting_off, lose_by_killing_the_raylet])
+def test_a_run_goes_on_with_the_host_that_is_left(training_inputs, whole_run, tmp_path, lose):
+    require_namespaces()
+    root = tmp_path / "workspace"
+    with two_hosts(tmp_path) as hosts:
+        begun = time.time()
+        driver = start(CONFIG, hosts, training_inputs, root)
+        wait_for_steps(3 * EVERY, root, driver, tmp_path / "driver.log")
         lose(hosts)
         lost_at, written = time.time(), len(history(root))
         assert driver.wait(timeout=400) == 0, (tmp_path / "driver.log").read_text()[-3000:]
@@ -65,9 +112,9 @@ def test_a_run_goes_on_with_the_host_that_is_left(training_inputs, whole_run, tm
     assert alone
     assert alone[-1]["step"] == STEPS
     assert written - alone[0]["step"] < EVERY
-    start, recovery = found[0]["time"] - started, alone[0]["time"] - lost_at
-    print(f"first step after {start:.1f} s; next step {recovery:.1f} s after the loss")
-    assert recovery < RECOVERY_SECONDS + start
+    first, recovery = found[0]["time"] - begun, alone[0]["time"] - lost_at
+    print(f"first step after {first:.1f} s; next step {recovery:.1f} s after the loss")
+    assert recovery < RECOVERY_SECONDS + first
     assert [entry["loss"] for entry in found] == pytest.approx(whole_run, abs=1e-4)
 
 

@@ -1,5 +1,6 @@
 """What one training worker does: load, lay out, resume, step, save, and report to Ray Train."""
 
+import os
 import shutil
 import tempfile
 import time
@@ -21,6 +22,7 @@ from heliostat.training.edge_saving import save_trained
 from heliostat.training.edge_state import load_state, must_convert, note_of, read_note, save_state
 from heliostat.training.experts import ExpertLoad
 from heliostat.training.faults import find_not_finite, save_batch
+from heliostat.training.fp8 import require_fp8
 from heliostat.training.hardware import keep_freed_memory
 from heliostat.training.job import DTYPES, TRAINED_FOLDER, TrainingJob
 from heliostat.training.objectives.packed import PackedBatches
@@ -40,6 +42,8 @@ def train_worker(job: TrainingJob) -> None:
     torch.manual_seed(job.config.seed)
     if not job.config.use_gpu:
         keep_freed_memory()
+    elif job.config.layout.precision == "fp8":
+        require_fp8(torch.cuda.get_device_name(), torch.cuda.get_device_capability())
     timer = StepTimer(job.config.use_gpu)
     with timed_collectives(timer):
         Worker(job, timer).run()
@@ -65,6 +69,7 @@ class Worker:
         self._parameters = count_parameters(prepared.model)
         self._figures = StepFigures(prepared.model, timer, mean_document_length(rows), config.use_gpu)
         self._stop = StopWish(job)
+        self._going: set[str] = set()
         self._rows: list[dict[str, float]] = []
         self._reported = time.perf_counter()
         self._lay_out_and_resume(prepared.model)
@@ -85,6 +90,8 @@ class Worker:
             last = step + 1 == self._steps
             if last or told or validated or (step + 1) % self._config.checkpoint.every_steps == 0:
                 self._report_with_checkpoint(step + 1, with_trained=last or validated, validated=validated)
+            elif due and self._is_a_host_going():
+                self._report_with_checkpoint(step + 1, with_trained=False, validated=False)
             elif due:
                 self._report(None)
             if told:
@@ -158,6 +165,16 @@ class Worker:
         if self._num_workers > 1:
             torch.distributed.all_reduce(wishes)
         return bool(wishes[0] > 0), bool(wishes[1] > 0)
+
+    def _is_a_host_going(self) -> bool:
+        """Whether a host of this run was said to go since this was last asked: preempted, or drained for
+        other reasons. The same on all workers, who wait for each other here."""
+        if os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0":  # nobody would know
+            return False
+        notice = train.get_preemption_info()
+        going = set(notice.preempted_node_ids) - self._going if notice else set()
+        self._going |= going
+        return bool(going)
 
     def _report(self, folder: Path | None, validation: ValidationTaskConfig | bool = False) -> None:
         """Hand over the steps since the last report, and a checkpoint, which is brought away while the next
