@@ -63,6 +63,7 @@ def test_a_gpu_without_it_is_refused():
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.lengthy
 def test_a_run_in_8_bits_learns_and_publishes_a_model_like_any_other(ray_cluster, training_inputs, workspace):
     config = TrainConfig(
         adapter={"kind": "full"},

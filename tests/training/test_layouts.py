@@ -55,18 +55,22 @@ def trained(ray_cluster, tmp_path_factory):
     return train
 
 
+CASES = [
+    ("tied", {"tensor_parallel": 2}),
+    ("tied", {"pipeline_parallel": 2, "activation_checkpointing": True}),
+    ("tied", {"sequence_parallel": 2}),
+    ("deepseek", {"expert_parallel": 2, "zero": {"stage": 1}}),
+]
+MORE = [  # each more than a minute; `make bench-layouts` has them all
+    ("llama", {"tensor_parallel": 2, "zero": {"stage": 1}}),
+    ("llama", {"pipeline_parallel": 2, "zero": {"stage": 1}}),
+    ("deepseek", {"zero": {"stage": 3}, "activation_checkpointing": True}),
+    ("deepseek", {"sequence_parallel": 2, "zero": {"stage": 3}, "activation_checkpointing": True}),
+]
+
+
 @pytest.mark.parametrize(
-    ("model", "layout"),
-    [
-        ("llama", {"tensor_parallel": 2, "zero": {"stage": 1}}),
-        ("tied", {"tensor_parallel": 2}),
-        ("tied", {"pipeline_parallel": 2, "activation_checkpointing": True}),
-        ("llama", {"pipeline_parallel": 2, "zero": {"stage": 1}}),
-        ("deepseek", {"expert_parallel": 2, "zero": {"stage": 1}}),
-        ("deepseek", {"zero": {"stage": 3}, "activation_checkpointing": True}),
-        ("tied", {"sequence_parallel": 2}),
-        ("deepseek", {"sequence_parallel": 2, "zero": {"stage": 3}, "activation_checkpointing": True}),
-    ],
+    ("model", "layout"), [*CASES, *(pytest.param(*case, marks=pytest.mark.lengthy) for case in MORE)]
 )
 def test_losses_and_weights_are_those_of_one_worker(trained, model, layout):
     losses, weights = trained(model, 2, layout)
