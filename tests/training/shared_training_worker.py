@@ -73,6 +73,8 @@ def main(rank: int, rendezvous: str, output: Path) -> None:
             torch.distributed.barrier()
             optimizer.load_state_dict(kept)
             shared.share_state()
+        stored = [parameters[0], *optimizer.state[parameters[0]].values()]
+        seen["stored"] = [each.untyped_storage().nbytes() for each in stored]
         found.append(seen)
     output.write_text(json.dumps(found))
 

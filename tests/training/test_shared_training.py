@@ -68,6 +68,8 @@ def test_workers_that_share_learn_what_one_learns_from_the_mean_of_their_gradien
                 assert seen["weights"][number] == pytest.approx(rows(alone[number].detach()), abs=2e-3)
         assert sorted(first[step].pop("stepped") + second[step].pop("stepped")) == list(range(len(SHAPES)))
     assert first == second, "to the last bit"
+    weight_and_moments = 4 * SHAPES[0][0]
+    assert sorted(first[-1]["stored"]) == [4, *3 * [weight_and_moments]], "all that is saved of them"
 
 
 @pytest.mark.slow

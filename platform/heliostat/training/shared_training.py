@@ -52,28 +52,32 @@ class SharedTraining:
         memory = _shared_memory(LINE + FLOAT * size)
         if not _all_agree(memory is not None) or memory is None:
             return None
-        numbers = torch.frombuffer(memory, dtype=torch.float32, offset=LINE)
-        return cls(trained, optimizer, numbers)
+        return cls(trained, optimizer, memory)
 
     def __init__(
-        self, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, numbers: torch.Tensor
+        self, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, memory: mmap.mmap
     ) -> None:
-        """Take each gradient from the backward passes from now on. `numbers`: all that is shared, flat."""
+        """Take each gradient from the backward passes from now on. `memory` holds, behind its first line, the
+        weights, both moments, a slot for each worker, and how often each parameter was stepped."""
         self.norm = 0.0
         """Over all gradients, of the last `average`."""
         self._parameters = parameters
         self._optimizer = optimizer
         rank, num_workers = torch.distributed.get_rank(), torch.distributed.get_world_size()
         ends = [0, *accumulate(map(_room, parameters))]
-        self._steps = numbers[len(numbers) - len(parameters) :]
-        weights, *rest = numbers[: len(numbers) - len(parameters)].split(ends[-1])
-        self._moments = dict(zip(MOMENTS, (_cut(each, parameters) for each in rest), strict=False))
-        self._slots = rest[len(MOMENTS) :]
+        weights, *begins = range(0, (1 + len(MOMENTS) + num_workers) * ends[-1], ends[-1])
+        moments, slots = begins[: len(MOMENTS)], begins[len(MOMENTS) :]
+        end = slots[-1] + ends[-1]
+        self._steps = [_numbers(memory, end + number, 1).view(()) for number in range(len(parameters))]
+        self._moments = {
+            name: _cut(memory, begin, parameters) for name, begin in zip(MOMENTS, moments, strict=True)
+        }
+        self._slots = [_numbers(memory, begin, ends[-1]) for begin in slots]
         self._mine = _share_of(parameters, rank, num_workers)
         self._part = slice(ends[self._mine.start], ends[self._mine.stop])
-        self._own = dict(zip(parameters, _cut(self._slots[rank], parameters), strict=True))
-        self._total = _cut(self._slots[0], parameters)
-        for parameter, shared in zip(parameters, _cut(weights, parameters), strict=True):
+        self._own = dict(zip(parameters, _cut(memory, slots[rank], parameters), strict=True))
+        self._total = _cut(memory, slots[0], parameters)
+        for parameter, shared in zip(parameters, _cut(memory, weights, parameters), strict=True):
             if rank == 0:
                 shared.copy_(parameter.detach())
             parameter.data = shared
@@ -140,10 +144,19 @@ def _room(parameter: torch.nn.Parameter) -> int:
     return -(-int(parameter.numel()) // line) * line
 
 
-def _cut(numbers: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> list[torch.Tensor]:
-    """A piece for each parameter, in its shape."""
-    pieces = numbers.split([_room(each) for each in parameters])
-    return [piece[: each.numel()].view(each.shape) for piece, each in zip(pieces, parameters, strict=True)]
+def _numbers(memory: mmap.mmap, begin: int, count: int) -> torch.Tensor:
+    """So many of the shared numbers, as a tensor whose storage is no more than that: what is saved of a
+    tensor is its storage."""
+    return torch.frombuffer(memory, dtype=torch.float32, count=count, offset=LINE + FLOAT * begin)
+
+
+def _cut(memory: mmap.mmap, begin: int, parameters: Sequence[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """A piece of the shared numbers for each parameter, in its shape."""
+    begins = accumulate(map(_room, parameters), initial=begin)
+    return [
+        _numbers(memory, at, each.numel()).view(each.shape)
+        for at, each in zip(begins, parameters, strict=False)
+    ]
 
 
 def _share_of(parameters: Sequence[torch.nn.Parameter], rank: int, num_workers: int) -> range:
