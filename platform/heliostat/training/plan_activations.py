@@ -5,6 +5,8 @@ Large Transformer Models", arXiv:2205.05198, section 4.1), with what differs her
 RMS norms that work in float32, grouped keys, attention that keeps no scores (torch's sdpa), no dropout, and
 logits only where a label is. Where documents are packed, sdpa gets a mask, which costs a copy of the keys
 and values for all heads and a matrix of length x length in every layer.
+
+Not counted: on CPUs, documents of middle length keep their attention's probabilities (`causal_attention.py`).
 """
 
 from dataclasses import dataclass
