@@ -12,7 +12,7 @@ from heliostat.config import Resources
 from heliostat.errors import ModelError
 from heliostat.ray_tasks import stream, streaming_task
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.lengthy]
 LITTLE = Resources(num_cpus=0.1)
 SLOW_PACKAGE = """
 import pathlib, time, slow_package.part
