@@ -1,7 +1,6 @@
-"""Tasks that stream: one that is cancelled leaves a process in which the next one can work."""
+"""Tasks that stream: one that is cancelled leaves no module half imported for the next one in its process."""
 
 import importlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,14 +11,15 @@ from heliostat.config import Resources
 from heliostat.errors import ModelError
 from heliostat.ray_tasks import stream, streaming_task
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.lengthy]
+pytestmark = pytest.mark.ray
 LITTLE = Resources(num_cpus=0.1)
 SLOW_PACKAGE = """
 import pathlib, time, slow_package.part
+here = pathlib.Path(__file__)
 deadline = time.monotonic() + 60
-while not pathlib.Path(__file__).with_name("go_on").exists() and time.monotonic() < deadline:
+while not here.with_name("go_on").exists() and time.monotonic() < deadline:
     time.sleep(0.05)
-READY = True
+here.with_name("whole").touch()
 """
 
 
@@ -28,36 +28,43 @@ def test_a_cancelled_task_finishes_its_import_first(ray_cluster, tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text(SLOW_PACKAGE)
     (package / "part.py").write_text("")
+    began, ended, slept = (tmp_path / name for name in ("began", "ended", "slept"))
 
     # within the test, so that workers, which do not see this file, are sent the functions themselves
-    def import_slowly(folder):
-        yield os.getpid()
-        sys.path.insert(0, folder)
-        Path(folder, "began").touch()
-        yield importlib.import_module("slow_package").READY
-        time.sleep(60)
+    def import_slowly():
+        yield "started"
+        sys.path.insert(0, str(tmp_path))
+        began.touch()
+        try:
+            importlib.import_module("slow_package")
+            for _ in range(1200):  # a long sleep would not be interrupted: workers are sent no signals
+                time.sleep(0.1)
+            slept.touch()
+        finally:
+            ended.touch()
 
-    def fail(folder):
-        while not Path(folder, "began").exists():
+    def fail():
+        while not began.exists():
             time.sleep(0.05)
         time.sleep(1)  # what Ray itself does around a yield is over, and the import under way
         raise ModelError("this one fails while the other one imports")
         yield
 
-    def has_the_package():
-        yield os.getpid(), hasattr(sys.modules.get("slow_package"), "READY")
-        time.sleep(1)  # so that the next one is given another process
-
-    importing = streaming_task(import_slowly, LITTLE).remote(str(tmp_path))
-    failing = streaming_task(fail, LITTLE).remote(str(tmp_path))
+    importing, failing = (streaming_task(task, LITTLE).remote() for task in (import_slowly, fail))
     seen = []
     with pytest.raises(ModelError, match="while the other one imports"):
         seen.extend(item for _, item in stream({"importing": importing, "failing": failing}))
-    assert len(seen) == 1, "the import was under way"
+    assert seen == ["started"]
     time.sleep(1)  # the interrupt has come
+    assert not ended.exists(), "the import is not broken off"
     (package / "go_on").touch()
-    reused, found = streaming_task(has_the_package, LITTLE), {}
-    deadline = time.monotonic() + 40  # what was cancelled sleeps for longer, if nothing wakes it
-    while seen[0] not in found and time.monotonic() < deadline:
-        found |= dict(item for _, item in stream({str(number): reused.remote() for number in range(12)}))
-    assert found[seen[0]], "the process is there, and its module is whole"
+    wait_for(package / "whole")
+    wait_for(ended)
+    assert not slept.exists(), "the task itself is"
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.05)

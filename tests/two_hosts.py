@@ -81,6 +81,12 @@ class TwoHosts:
         """A driver on the head, joined to the cluster."""
         return self.head.start(command, self.environment, self.folder / "driver.log")
 
+    def node_id(self, host: Host) -> str:
+        """Ray's name of a host. Ray would guess it by files that here all hosts have in common."""
+        found = f"[each['NodeID'] for each in ray.nodes() if each['NodeManagerAddress'] == '{host.address}']"
+        (answer,) = ask_ray(self.head, self.environment, f"print(*{found})").stdout.split()
+        return answer
+
 
 @contextmanager
 def two_hosts(folder: Path) -> Iterator[TwoHosts]:
@@ -130,15 +136,18 @@ def _without_address(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "RAY_ADDRESS"}
 
 
+def ask_ray(host: Host, environment: dict[str, str], code: str) -> subprocess.CompletedProcess[str]:
+    """Run some Python on a host, joined to the cluster: from here the hosts cannot be reached."""
+    joined = "import ray, sys, logging; ray.init(log_to_driver=False, logging_level=logging.ERROR); "
+    command = ["ip", "netns", "exec", host.namespace, sys.executable, "-c", joined + code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
 def _wait_for(host: Host, environment: dict[str, str], nodes: int) -> None:
-    """Until so many nodes are alive. Asked from inside: from here the hosts cannot be reached."""
-    code = (
-        "import ray, sys, logging; ray.init(log_to_driver=False, logging_level=logging.ERROR); "
-        f"sys.exit(sum(node['Alive'] for node in ray.nodes()) < {nodes})"
-    )
+    """Until so many nodes are alive."""
+    code = f"sys.exit(sum(node['Alive'] for node in ray.nodes()) < {nodes})"
     deadline = time.monotonic() + 90
-    command = ["ip", "netns", "exec", host.namespace, sys.executable, "-c", code]
-    while subprocess.run(command, env=environment, capture_output=True).returncode:
+    while ask_ray(host, environment, code).returncode:
         assert time.monotonic() < deadline, f"{nodes} hosts did not come up"
         time.sleep(1)
 
