@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from heliostat.errors import ConfigError
-from heliostat.recipe import Recipe
+from heliostat.recipe import Recipe, check_layouts
 from heliostat.training.config import FullAdapter, LoraAdapter, PretrainingObjective
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +67,13 @@ def test_what_cannot_be_built_or_learned_is_refused_on_one_line(tmp_path, text, 
     with pytest.raises(ConfigError, match=line) as refused:
         load(tmp_path, text)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_layout_that_the_model_cannot_have_is_refused_before_anything_is_built(tmp_path):
+    train = "train: {adapter: {kind: full}, num_workers: 64, layout: {pipeline_parallel: 64}}\n"
+    recipe = load(tmp_path, MODEL + DATA + train)
+    with pytest.raises(ConfigError, match=r"pipeline_parallel: 64 stages for \d+ layers"):
+        check_layouts(recipe)
 
 
 def test_the_example_of_pretraining_is_a_recipe():

@@ -81,6 +81,12 @@ class TwoHosts:
         """A driver on the head, joined to the cluster."""
         return self.head.start(command, self.environment, self.folder / "driver.log")
 
+    def join(self) -> None:
+        """Start Ray on the other host."""
+        command = [RAY, "start", "--block", "--num-cpus=1", f"--node-ip-address={self.other.address}"]
+        command += [f"--address={self.head.address}:{PORT}"]
+        self.other.start(command, _without_address(self.environment), self.folder / "other.log")
+
     def node_id(self, host: Host) -> str:
         """Ray's name of a host. Ray would guess it by files that here all hosts have in common."""
         found = f"[each['NodeID'] for each in ray.nodes() if each['NodeManagerAddress'] == '{host.address}']"
@@ -114,11 +120,10 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
         head = [RAY, *started, "--head", f"--port={PORT}", "--include-dashboard=false"]
         hosts[0].start(head, _without_address(environment), folder / "head.log")
         _wait_for(hosts[0], environment, 1)
-        joining = ["start", "--block", "--num-cpus=1", f"--node-ip-address={hosts[1].address}"]
-        there = f"--address={hosts[0].address}:{PORT}"
-        hosts[1].start([RAY, *joining, there], _without_address(environment), folder / "other.log")
+        both = TwoHosts(hosts[0], hosts[1], environment, folder)
+        both.join()
         _wait_for(hosts[0], environment, 2)
-        yield TwoHosts(hosts[0], hosts[1], environment, folder)
+        yield both
 
 
 def _plug_in(stack: ExitStack, name: str, bridge: str, address: str) -> Host:

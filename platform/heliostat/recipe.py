@@ -16,6 +16,8 @@ from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, Model,
 from heliostat.serving.config import ServeConfig
 from heliostat.training.adapter_config import VIRTUAL_TOKENS
 from heliostat.training.config import RewardObjective, TrainConfig
+from heliostat.training.placement import check_placement
+from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
 
 STAGES = ("pretrain", "data", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
@@ -190,9 +192,24 @@ def check_recipe(recipe: Recipe) -> list[str]:
         findings += [f"pretrain {stage.name}: {_say_training(stage.train, stage.length)}"]
     if recipe.data:
         findings.append(_check_data("data", recipe.data))
+    check_layouts(recipe)
     if recipe.train:
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
+
+
+def check_layouts(recipe: Recipe) -> None:
+    """Refuse layouts that the model cannot have, as far as its sizes are known before it is imported.
+
+    Raises:
+        ConfigError: what does not go together, and the nearest that does.
+    """
+    if recipe.model is None or not is_known_at_once(recipe.model):
+        return
+    runs = [(stage.train, stage.data) for stage in recipe.pretrain]
+    runs += [(recipe.train, recipe.data)] if recipe.train and recipe.data else []
+    for train, data in runs:
+        check_placement(train, shape_of_model(recipe.model), data.tokenize.max_sequence_length)
 
 
 def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:

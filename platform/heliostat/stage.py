@@ -4,6 +4,7 @@ A stage's own `run.py` says what to do in between. Knows nothing of any stage, o
 """
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,9 +66,7 @@ class StageRun:
     @property
     def local_folder(self) -> Path:
         """A folder on this machine for files written while the run goes on."""
-        if self.workspace.storage.remote:
-            return Path.cwd() / "heliostat-runs" / Path(self.path).name
-        return Path(self.uri)
+        return local_folder_of(self.workspace, self.path)
 
     def log(self, metrics: dict[str, float], step: int = 0) -> None:
         """Record metrics with the tracker and in the run's record."""
@@ -87,6 +86,13 @@ class StageRun:
         """Write the run's record."""
         content = self.record.model_dump_json(indent=2).encode()
         self.workspace.storage.write_bytes(f"{self.path}/{RUN_FILE}", content)
+
+
+def local_folder_of(workspace: Workspace, path: str) -> Path:
+    """Where a run's folder is on this machine: in the workspace, or beside the process that works on it."""
+    if workspace.storage.remote:
+        return Path.cwd() / "heliostat-runs" / Path(path).name
+    return Path(workspace.storage.uri(path))
 
 
 def find_or_make(
@@ -111,7 +117,9 @@ def find_or_make(
         for line in what_changed(workspace, request):
             logger.info("%s is made again: %s", request.name, line)
         if force:
-            workspace.storage.delete(workspace.run_path(request.stage, request.key))
+            path_of_run = workspace.run_path(request.stage, request.key)
+            workspace.storage.delete(path_of_run)
+            shutil.rmtree(local_folder_of(workspace, path_of_run), ignore_errors=True)
         # The staging folder goes first when work fails: on a full disk the record needs that room.
         with _on_record(workspace, request) as run, staging(workspace.storage, path) as publication:
             work(publication, run)

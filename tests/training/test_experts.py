@@ -63,6 +63,14 @@ def test_padding_does_not_count():
     assert counts_of(load).sum(dim=1).tolist() == [(IDS.numel() - 12) * TAKEN] * LAYERS
 
 
+def test_a_batch_that_only_keeps_others_company_does_not_count():
+    model, counts = build("deepseek_v3"), [True, False]
+    load = ExpertLoad.attach(model, counts=lambda: counts.pop(0))
+    step(model)
+    step(model)
+    assert counts_of(load).sum(dim=1).tolist() == [IDS.numel() * TAKEN] * LAYERS
+
+
 def test_the_router_of_expert_parallel_layers_is_counted_and_balanced_too():
     from deepspeed.moe.ep_router import TokenChoiceTopKRouter
 

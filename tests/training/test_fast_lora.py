@@ -54,6 +54,17 @@ def test_dora_and_dropout_stay_with_peft(tmp_path, settings):
     assert use_fast_lora(adapted(small_llama(tmp_path), **settings)) == 0
 
 
+def test_nothing_to_multiply_gives_nothing_and_no_gradient():
+    """A row, or a piece of one, without labels has no logits."""
+    x = torch.zeros(2, 0, 5, requires_grad=True)
+    down, up = torch.ones(2, 5, requires_grad=True), torch.ones(4, 2, requires_grad=True)
+    result = LoraProduct.apply(x, torch.ones(4, 5), down, up, 0.5)
+    assert result.shape == (2, 0, 4)
+    result.sum().backward()
+    assert not down.grad.any()
+    assert not up.grad.any()
+
+
 def test_gradients_are_the_slopes():
     chance = torch.Generator().manual_seed(0)
     x, frozen, down, up = (

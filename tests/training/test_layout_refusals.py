@@ -85,7 +85,32 @@ REFUSED = [
     ),
     ({"num_workers": [4, 2]}, "num_workers: [4, 2] has the most before the least; swap them"),
     (
-        {"layout": {"precision": "fp16"}},
+        {"use_gpu": True, "layout": {"precision": "fp16"}},
+        "precision: fp16 needs a loss scale, which DeepSpeed applies where it splits the optimizer's state; "
+        "the nearest is zero.stage: 1, or precision: bf16",
+    ),
+    (
+        {"adapter": {"kind": "prefix_tuning"}, "layout": {"activation_checkpointing": True}},
+        "adapter prefix_tuning puts keys in front of a row, which activation_checkpointing forgets",
+    ),
+    (
+        {"adapter": FULL, "num_workers": [2, 4], "layout": {"expert_parallel": 2}},
+        "which a layout that splits the model cannot follow; set num_workers: 4",
+    ),
+    (
+        {"adapter": FULL, "num_workers": 4, "layout": {"expert_parallel": 2, "sequence_parallel": 2}},
+        "set sequence_parallel: 1",
+    ),
+    (
+        {"adapter": FULL, "num_workers": 4, "layout": {"sequence_parallel": 2, "pipeline_parallel": 2}},
+        "sequence_parallel works with data parallel and ZeRO only; the nearest is zero: {stage: 3}",
+    ),
+    (
+        {"adapter": FULL, "num_workers": 2, "layout": {"precision": "fp8", "tensor_parallel": 2}},
+        "with tensor_parallel: 1",
+    ),
+    (
+        {"layout": {"precision": "fp16", **zero(1)}},
         "layout.precision: fp16 needs GPUs (use_gpu: true); on CPU the nearest is bf16",
     ),
     (
@@ -158,5 +183,5 @@ def test_what_is_offloaded_goes_to_memory_or_to_the_folder_named():
 
 
 def test_fp16_starts_at_a_loss_scale_of_two_to_the_fifteenth():
-    config = TrainConfig(use_gpu=True, layout={"precision": "fp16"})
+    config = TrainConfig(use_gpu=True, layout={"precision": "fp16", **zero(1)})
     assert deepspeed_config(config)["fp16"] == {"enabled": True, "initial_scale_power": 15}

@@ -42,6 +42,7 @@ def trained(ray_cluster, tmp_path_factory):
                 global_batch_size=4,
                 max_steps=STEPS,
                 learning_rate=0.003,
+                watch={"layer_norms_every_steps": 3},
             )
             workspace = Workspace.resolve(str(tmp_path_factory.mktemp("run")))
             artifact = train_model(config, *inputs[model], workspace)
@@ -49,6 +50,7 @@ def trained(ray_cluster, tmp_path_factory):
             history = read_metrics(run)
             losses = [entry["loss"] for entry in history]
             losses += [entry["expert_entropy"] for entry in history if "expert_entropy" in entry]
+            losses += [entry["parameter_norm"] / 100 for entry in history if "parameter_norm" in entry]
             found[key] = losses, load_model(artifact_folder(artifact)).state_dict()
         return found[key]
 
@@ -75,6 +77,7 @@ MORE = [  # each more than a minute; `make bench-layouts` has them all
 def test_losses_and_weights_are_those_of_one_worker(trained, model, layout):
     losses, weights = trained(model, 2, layout)
     expected_losses, expected = trained(model, 1, {})
+    assert len(losses) >= STEPS + 2, "the norms of the weights are there"
     assert losses == pytest.approx(expected_losses, abs=1e-4)
     assert weights.keys() == expected.keys()
     for name, tensor in expected.items():

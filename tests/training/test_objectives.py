@@ -14,7 +14,9 @@ from heliostat.models.loading import load_model
 from heliostat.models.scoring import label_losses, labelled_logits, pair_log_probabilities, to_tensors
 from heliostat.preference_pairs import TokenizedPairs
 from heliostat.tokenized import IGNORED, TokenizedDataset, collate, collate_documents
+from heliostat.training.config import ValidationConfig
 from heliostat.training.objectives.selection import prepare
+from heliostat.training.validation import held_out_metrics, load_trained
 
 LORA = {"kind": "lora", "r": 8, "target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"]}
 
@@ -149,6 +151,30 @@ def test_with_lora_the_reference_is_the_model_without_its_adapter(tiny_model_fol
         copied = own.loss(trained.model, [0, 1, 2], "cpu")
     assert float(loss.summed) == pytest.approx(float(copied.summed), rel=1e-6)
     assert float(loss.metrics["margin"]) != 0.0
+
+
+def test_all_parameters_are_validated_against_the_model_they_started_from(
+    tiny_model_folder, pair_folder, tmp_path
+):
+    made = inputs(tiny_model_folder, pair_folder, {"kind": "dpo"})
+    trained = learn(made, steps=8)
+    shutil.copytree(tiny_model_folder, tmp_path, dirs_exist_ok=True)
+    trained.model.save_pretrained(tmp_path)
+    held = held_out_metrics(load_trained(made, tmp_path), ValidationConfig(every_steps=1, split="test"), 4)
+    assert held["validation_margin"] != 0.0
+    itself = held_out_metrics(
+        load_trained(made, tiny_model_folder), ValidationConfig(every_steps=1, split="test"), 4
+    )
+    assert itself["validation_margin"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_padding_of_pairs_is_told(tiny_model_folder, pair_folder):
+    objective = prepare(inputs(tiny_model_folder, pair_folder, {"kind": "dpo"}, LORA)).objective
+    rows = [pair.both for pair in objective.pairs([0, 1, 2])]
+    for apart in (False, True):
+        batch = objective.batch(rows, apart, "cpu")
+        assert objective.padding.shape == batch["input_ids"].shape
+        assert int((~objective.padding).sum()) == objective.num_tokens([0, 1, 2])
 
 
 def test_looking_at_the_reference_leaves_the_model_as_it_was(tiny_model_folder, pair_folder):

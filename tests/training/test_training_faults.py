@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,26 @@ def test_a_weight_that_is_no_number_is_named_with_the_documents_and_the_batch_is
     assert "input_ids" in kept
     facts = json.loads(batch.with_suffix(".json").read_text())
     assert facts["fault"]["document_ids"]
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_gradient_that_is_no_number_under_a_loss_that_is_one_is_named(
+    ray_cluster, tiny_model_folder, workspace, tmp_path, stage
+):
+    """Small embeddings let gradients grow, and what is multiplied by zero may be as large as it can be."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model_folder, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.embed_tokens.weight"] *= 1e-3
+    weights["model.layers.1.mlp.gate_proj.weight"] *= 1e3
+    weights["model.layers.1.mlp.up_proj.weight"] *= 1e37
+    weights["model.layers.1.mlp.down_proj.weight"].zero_()
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    model, dataset = publish_model(workspace, broken, "broken"), publish_dataset(workspace, broken)
+    config = TrainConfig(adapter=FullAdapter(), num_workers=2, max_steps=4, layout={"zero": {"stage": stage}})
+    with pytest.raises(TrainingError, match=r"gradient of model\.layers\.1\.mlp\.down_proj") as raised:
+        train_model(config, model, dataset, workspace)
+    assert "doc-" in one_line(raised)
 
 
 def test_a_loss_that_leaves_its_range_stops_the_run_where_the_recipe_says_so(
@@ -134,12 +155,13 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(
     thread.join()
     one_line(raised)
     (small_disk / "filler").unlink()
-    done = len(history(workspace))
+    done, stopped_at = len(history(workspace)), time.time()
     assert done < 600
     artifact = train_model(config, training_inputs.model, training_inputs.dataset, workspace)
     assert artifact.facts["steps"] == 600
     record = json.loads((run_folder(workspace) / "run.json").read_text())
     assert record["attempts"] == 2
+    assert sum(entry["time"] < stopped_at for entry in history(workspace)) >= 10, "from a checkpoint"
 
 
 def test_sigterm_saves_the_last_step_before_the_run_ends(training_inputs, tmp_path):

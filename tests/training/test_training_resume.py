@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -46,9 +47,12 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(trainin
     assert whole.wait(timeout=280) == 0
 
     killed = start(training_inputs, tmp_path / "killed")
-    wait_for_steps(tmp_path / "killed", killed, steps=100)
+    at = random.randrange(2 * CONFIG.checkpoint.every_steps, 180)
+    print(f"killed at step {at}")
+    wait_for_steps(tmp_path / "killed", killed, steps=at)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    killed_at = time.time()
     assert not list((tmp_path / "killed" / "models").glob("*/artifact.json"))
     steps_before = len(history(tmp_path / "killed"))
     assert steps_before < CONFIG.max_steps
@@ -62,3 +66,7 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(trainin
     found = history(tmp_path / "killed")
     assert [entry["step"] for entry in found] == list(range(1, CONFIG.max_steps + 1))
     assert [entry["loss"] for entry in found] == expected
+    kept = sum(entry["time"] < killed_at for entry in found)
+    assert kept % CONFIG.checkpoint.every_steps == 0
+    # the last checkpoint may still have been on its way
+    assert kept > steps_before - 2 * CONFIG.checkpoint.every_steps

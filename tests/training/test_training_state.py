@@ -1,12 +1,23 @@
 """A saved state says what it belongs to, in plain JSON, before any weight of it is read."""
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from dataclasses import asdict, replace
 
 import pytest
 
 from heliostat.errors import ArtifactError
-from heliostat.training.edge_state import NOTE_NAME, StateNote, must_convert, read_note
+from heliostat.training.edge_state import (
+    NOTE_NAME,
+    STATE_PREFIX,
+    StateNote,
+    forget_states_left_behind,
+    must_convert,
+    read_note,
+)
 
 LAYOUT = {"tensor_parallel": 1, "pipeline_parallel": 1, "expert_parallel": 1, "sequence_parallel": 1}
 NOTE = StateNote(steps_done=40, num_workers=2, zero_stage=2, model="a" * 64, layout=LAYOUT)
@@ -46,3 +57,17 @@ def test_a_note_that_is_missing_or_broken_is_refused_in_one_line(tmp_path, conte
         (tmp_path / NOTE_NAME).write_text(content)
     with pytest.raises(ArtifactError, match="not a training state of this version"):
         read_note(tmp_path, NOTE)
+
+
+def test_states_that_a_dead_worker_left_behind_are_removed_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    ours, theirs = os.getpid(), int(dead.stdout)
+    old = {f"{STATE_PREFIX}{ours}-a", f"{STATE_PREFIX}{theirs}-b", f"{STATE_PREFIX}x-c", "other"}
+    young = {f"{STATE_PREFIX}{theirs}-d"}
+    for name in old | young:
+        (tmp_path / name).mkdir()
+    for name in old:
+        os.utime(tmp_path / name, (0, 0))
+    forget_states_left_behind()
+    assert {each.name for each in tmp_path.iterdir()} == (old | young) - {f"{STATE_PREFIX}{theirs}-b"}

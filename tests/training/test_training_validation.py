@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.errors import DataError
+from heliostat.stage import Request
 from heliostat.storage import artifact_folder
 from heliostat.tracking import Tracker
-from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig
+from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig, ValidationConfig
+from heliostat.training.findings import read_findings
 from heliostat.training.run import train_model
+from heliostat.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -38,3 +42,34 @@ def test_checkpoints_are_scored_beside_the_training_and_the_best_is_kept(
     assert all(sample["prompt"].startswith("<|im_start|>user") for sample in samples)
     assert all(sample["written"] for sample in samples)
     assert (artifact_folder(artifact) / "model.safetensors").exists()
+
+
+def test_a_validation_that_cannot_be_is_refused_and_one_that_fails_is_told(
+    ray_cluster, training_inputs, workspace
+):
+    config = TrainConfig(adapter=LoraAdapter(r=4), max_steps=4, validation={"every_steps": 2})
+    with pytest.raises(DataError, match="the 'validation' split is empty"):
+        train_model(config, training_inputs.model, training_inputs.dataset, workspace)
+
+    said = {"every_steps": 2, "split": "test"}
+    config = config.model_copy(update={"validation": ValidationConfig.model_validate(said)})
+    # a file where the samples' folder is to be
+    samples = Path(workspace.storage.uri("runs")) / run_name(config, training_inputs) / "samples"
+    samples.parent.mkdir(parents=True)
+    samples.touch()
+    train_model(config, training_inputs.model, training_inputs.dataset, workspace)
+    found = read_findings(samples.parent)
+    assert [each.kind for each in found] == ["validation"] * 2
+    assert "training goes on" in found[0].message
+    assert len(found[0].message.splitlines()) == 1
+
+
+def run_name(config, inputs) -> str:
+    """That the stage will give its run."""
+    return (
+        Workspace.resolve("x")
+        .run_path(
+            "train", Request("train", "adapter", config.name, config, (inputs.model, inputs.dataset)).key
+        )
+        .rpartition("/")[2]
+    )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 import psutil
@@ -118,6 +119,34 @@ def test_a_run_goes_on_with_the_host_that_is_left(training_inputs, whole_run, tm
     print(f"first step after {first:.1f} s; next step {recovery:.1f} s after the loss")
     assert recovery < RECOVERY_SECONDS + first
     assert [entry["loss"] for entry in found] == pytest.approx(whole_run, abs=1e-4)
+
+
+def test_a_host_that_comes_back_is_used_again(training_inputs, tmp_path):
+    require_namespaces()
+    root, log = tmp_path / "workspace", tmp_path / "driver.log"
+    config = CONFIG.model_copy(update={"max_steps": 100_000, "max_failures": None})
+    with two_hosts(tmp_path) as hosts:
+        driver = start(config, hosts, training_inputs, root)
+        wait_for_steps(3 * EVERY, root, driver, log)
+        lose_by_killing_the_raylet(hosts)
+        wait_for_workers(1, root, driver, log)
+        hosts.join()
+        wait_for_workers(2, root, driver, log)
+        driver.send_signal(signal.SIGTERM)
+        driver.wait(timeout=120)
+    found = history(root)
+    assert [entry["step"] for entry in found] == list(range(1, len(found) + 1))
+    groups = [int(workers) for workers, _ in groupby(entry["num_workers"] for entry in found)]
+    assert groups == [2, 1, 2]
+
+
+def wait_for_workers(number: int, root: Path, driver: subprocess.Popen, log: Path) -> None:
+    """Until the newest step was made by so many. Ray looks for new hosts once a minute."""
+    deadline = time.monotonic() + 240
+    while history(root)[-1]["num_workers"] != number:
+        assert driver.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, f"no step of {number} worker(s)"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

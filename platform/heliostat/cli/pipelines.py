@@ -22,11 +22,12 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
-    from heliostat.recipe import Recipe
+    from heliostat.recipe import Recipe, check_layouts
     from heliostat.workspace import Workspace
 
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     check_until(loaded, until)
+    check_layouts(loaded)
     place = Workspace.resolve(workspace)
     place.storage.check_writable()
 

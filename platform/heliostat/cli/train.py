@@ -7,11 +7,8 @@ import typer
 from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
 
 if TYPE_CHECKING:
-    from heliostat.models.scratch_config import Model
     from heliostat.recipe import Recipe
-    from heliostat.training.model_shape import ModelShape
     from heliostat.training.plan_inputs import PlanInputs
-    from heliostat.workspace import Workspace
 
 app = typer.Typer(help="Look at a training run before it runs.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -54,27 +51,9 @@ def plan(
         print_plan(found)
 
 
-def _shape_of(model: "Model", place: "Workspace") -> "ModelShape":
-    """Of a model that is there or to be had, or of one that is built from its section."""
-    from heliostat.models.scratch_config import TrainedTokenizer
-    from heliostat.training.model_shape import ModelShape
-    from heliostat.training.plan_inputs import find_shape
-
-    if isinstance(model, str):
-        return find_shape(model, place)
-    from heliostat.models.from_scratch import config_json
-
-    tokenizer = model.tokenizer
-    if isinstance(tokenizer, TrainedTokenizer):
-        size = tokenizer.vocab_size
-    else:
-        size = find_shape(tokenizer.model, place).vocab_size
-    return ModelShape.from_config_json(config_json(model, size))
-
-
 def _inputs(recipe: "Recipe", workspace: str | None) -> "PlanInputs":
     """What the workspace and the recipe tell of the model and of the data."""
-    from heliostat.training.plan_inputs import PlanInputs, find_dataset
+    from heliostat.training.plan_inputs import PlanInputs, find_dataset, shape_of_model
     from heliostat.workspace import Workspace
 
     assert recipe.model is not None  # the recipe was checked: 'train:' needs a 'model:' and a 'data:'
@@ -82,7 +61,7 @@ def _inputs(recipe: "Recipe", workspace: str | None) -> "PlanInputs":
     place = Workspace.resolve(workspace)
     tokenize = recipe.data.tokenize
     inputs = PlanInputs.of(
-        _shape_of(recipe.model, place),
+        shape_of_model(recipe.model, place),
         tokenize.max_sequence_length,
         len(recipe.added_tokens),
         tokenize.packing,

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import re
 
 from heliostat.errors import HeliostatError
 
+LOST = re.compile(r"ActorDiedError|ActorUnavailableError|died unexpectedly|NODE_DIED|SYSTEM_ERROR|actor died")
+NOT_AGAIN = "but not when it is computed again"
 FULL_DISK = (
     "No space left on device",
     "PytorchStreamWriter failed",
@@ -34,8 +37,13 @@ def in_one_line(text: str) -> str:
     return lines[-1] if lines else text
 
 
+def is_lost(text: str) -> bool:
+    """Whether a worker said nothing of its own: its process was killed, or its host is gone."""
+    return bool(LOST.search(text))
+
+
 def _order(cause: BaseException) -> int:
     if isinstance(cause, HeliostatError) or "heliostat.errors." in str(cause):
-        return 0
+        return 1 if NOT_AGAIN in str(cause) else 0
     peers = ("Connection closed by peer", "Connection reset", "gloo", "NCCL", "ActorDiedError")
     return 2 if any(word in f"{type(cause).__name__}: {cause}" for word in peers) else 1

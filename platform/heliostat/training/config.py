@@ -50,6 +50,7 @@ __all__ = [
     "ZeroConfig",
 ]
 
+FAILURES_OF_ELASTIC = 3
 Workers = Annotated[int, Field(ge=1)]
 
 
@@ -106,8 +107,10 @@ class TrainConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     validation: ValidationConfig | None = None
     watch: WatchConfig = WatchConfig()
-    max_failures: int = Field(
-        default=0, ge=0, description="restarts from the last checkpoint after a lost worker"
+    max_failures: int | None = Field(
+        default=None,
+        ge=0,
+        description="restarts from the last checkpoint; 3 where num_workers is a range, else 0",
     )
 
     @property
@@ -119,6 +122,13 @@ class TrainConfig(Config):
     def max_workers(self) -> int:
         """The most workers the run takes."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
+    @property
+    def failures_allowed(self) -> int:
+        """Restarts before the run gives up. Who says how few workers will do expects to lose some."""
+        if self.max_failures is not None:
+            return self.max_failures
+        return FAILURES_OF_ELASTIC if self.min_workers < self.max_workers else 0
 
     @property
     def sequences_per_step(self) -> int:
@@ -242,6 +252,11 @@ class TrainConfig(Config):
             raise ValueError(
                 f"adapter {adapter.kind} works with data parallel and ZeRO only; the nearest is "
                 "layout: {zero: {stage: 3}}, which splits the frozen weights too"
+            )
+        if isinstance(adapter, PrefixTuningAdapter) and layout.activation_checkpointing:
+            raise ValueError(
+                "adapter prefix_tuning puts keys in front of a row, which activation_checkpointing forgets; "
+                "the nearest is lora, or activation_checkpointing: false with a smaller micro_batch_size"
             )
         if isinstance(adapter, VIRTUAL_TOKENS) and not isinstance(objective, NEXT_TOKEN):
             raise ValueError(

@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from heliostat.progress import progress
 from heliostat.ray_session import options_of
 from heliostat.stage import StageRun
 from heliostat.tracking import MetricWriter, Tracker, read_metrics
-from heliostat.training.causes import first_cause, in_one_line
+from heliostat.training.causes import first_cause, in_one_line, is_lost
 from heliostat.training.config import TrainConfig, WatchConfig
 from heliostat.training.edge_validation import validate_checkpoint
 from heliostat.training.findings import forget_findings, note_finding, read_findings
@@ -67,8 +67,7 @@ class MetricsCallback(UserCallback):
         for ranks in zip(*(each["steps"] for each in metrics), strict=True):
             row = dict(ranks[0])
             step = int(row.pop("step"))
-            slowest = max(rank["step_seconds"] for rank in ranks)
-            rows[step] = row | {"slowest_worker_seconds": slowest}
+            rows[step] = row | _over_workers(ranks)
             self._act_on(self._watchers().observe(ranks))
         if rows:
             self._writer().write(rows)
@@ -103,6 +102,16 @@ class MetricsCallback(UserCallback):
             tracker = Tracker(self.tracker_uri)
             self._opened = MetricWriter(tracker, self.tracking_run_id, Path(self.folder))
         return self._opened
+
+
+def _over_workers(ranks: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What is one worker's own, over all: the fullest memory, the mean use, the slowest step."""
+    found = {"slowest_worker_seconds": max(rank["step_seconds"] for rank in ranks)}
+    for name in ("memory_share", "memory_bytes", "gpu_memory_share", "gpu_memory_bytes"):
+        found |= {name: max(rank[name] for rank in ranks)} if name in ranks[0] else {}
+    for name in ("cpu_cores_used", "gpu_utilization"):
+        found |= {name: sum(rank[name] for rank in ranks) / len(ranks)} if name in ranks[0] else {}
+    return found
 
 
 @dataclass(frozen=True)
@@ -152,8 +161,11 @@ def _config_that_fits(config: TrainConfig, error: Exception, run: StageRun) -> T
     history = read_metrics(run.local_folder)
     if not is_out_of_memory(text, history[-1].get("memory_share") if history else None):
         where = f"worker {rank}" if rank is not None else "the training controller"
+        said = in_one_line(text)
+        if is_lost(text):
+            said = f"its process was killed or its host is gone (max_failures: {config.failures_allowed})"
         raise TrainingError(
-            f"training stopped: {where}: {in_one_line(text)}; state is kept in {run.uri}, run again to go on"
+            f"training stopped: {where}: {said}; state is kept in {run.uri}, run again to go on from it"
         ) from error
     adapted = adapt(config) if config.watch.on_out_of_memory == "adapt" else None
     said = explain(config, rank, text, adapted is not None)
@@ -187,7 +199,7 @@ def _trainer(job: TrainingJob, run: StageRun, steps: int) -> TorchTrainer:
             name=CHECKPOINTS_FOLDER,
             checkpoint_config=_checkpoints_kept(config),
             failure_config=FailureConfig(
-                max_failures=config.max_failures, controller_failure_limit=STARTS_BEFORE_GIVING_UP
+                max_failures=config.failures_allowed, controller_failure_limit=STARTS_BEFORE_GIVING_UP
             ),
             callbacks=[callback],
         ),

@@ -22,16 +22,22 @@ from heliostat.training.shared_training import SharedTraining
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
+GRADIENT_NORM = "the gradient norm"
 Sums = dict[str, float]
 
 
 class NotFiniteStepError(ArithmeticError):
     """A loss or a gradient is NaN or infinite, and no weight was changed by it yet."""
 
+    @property
+    def is_everyones(self) -> bool:
+        """Whether all workers raise it: the gradients' norm is over all of them."""
+        return str(self) == GRADIENT_NORM
+
     def __init__(self, what: str, micro_batches: Sequence[list[int]]) -> None:
-        """`what` it was, and in which of this worker's micro batches it may be."""
+        """`what` it was, and in which of this worker's micro batches it may be; some may be empty."""
         super().__init__(what)
-        self.micro_batches = [micro_batch for micro_batch in micro_batches if micro_batch]
+        self.micro_batches = micro_batches
 
 
 class ModelEngine:
@@ -55,6 +61,10 @@ class ModelEngine:
         self.num_replicas = config.replicas(num_workers)
         self.gradient_norm = 0.0
         """Over all trained parameters, before clipping: of the last step."""
+        self.reads_rows = True
+        """Whether the micro batch at hand is not empty."""
+        self.step_skipped = False
+        """Whether fp16's loss scale was too large for the last step, which then changed nothing."""
         self.timer = timer or StepTimer(config.use_gpu)
         self.group_norms: dict[str, float] | None = None
         """Set to {} before a step, it holds the gradients' norm by group of layers after it."""
@@ -97,6 +107,7 @@ class ModelEngine:
         sums: dict[str, torch.Tensor] = {}
         for number, micro_batch in enumerate(micro_batches, 1):
             self.timer.begin("data")
+            self.reads_rows = bool(micro_batch)
             loss = objective.loss(self.engine, micro_batch or [0], self.device)
             self._check_finite(loss, micro_batch)
             counted = 1.0 if micro_batch else 0.0
@@ -200,17 +211,38 @@ class ModelEngine:
             return
         collect = deepspeed.utils.safe_get_full_grad if layout.zero.stage else None
         self.group_norms = gradient_norms_by_group(self.model.named_parameters(), collect)
+        if self._shared is not None:  # the others may still be reading what is clipped next
+            torch.distributed.barrier()
+
+    def parameter_norm(self) -> float | None:
+        """Of all trained weights of the model, each counted once; None where they lie on a disk. All workers
+        call it."""
+        zero = self.config.layout.zero
+        if zero.offload_parameters and zero.nvme_path:
+            return None
+        trained = [p for p in self.engine.module.parameters() if p.requires_grad]
+        copies = [max(1, self._copies(p) // _num_pieces(p)) for p in trained]
+        return self._norm_of_all([_held_here(p) for p in trained], copies)
 
     def _note_norm(self) -> None:
+        """Of steps that DeepSpeed clips itself. What it leaves out for a norm that is no number changed no
+        weight; only with fp16 that is no fault: its loss scale starts high and comes down so."""
+        layout = self.config.layout
+        if not layout.zero.stage and layout.precision == "fp32":
+            return
         offered = self.engine.get_global_grad_norm()
-        if offered is not None and self.config.layout.zero.stage:
+        if offered is not None:
             self.gradient_norm = float(offered)
+        skipped = bool(getattr(self.engine.optimizer, "overflow", False))
+        self.step_skipped = skipped and layout.precision == "fp16"
+        if not self.step_skipped and (skipped or not math.isfinite(self.gradient_norm)):
+            raise NotFiniteStepError(GRADIENT_NORM, self._micro_batches)
 
     def _clip(self) -> None:
         """Clip to `max_gradient_norm` over all parameters of the model."""
         self.gradient_norm = self._shared.norm if self._shared is not None else self._norm()
         if not math.isfinite(self.gradient_norm):
-            raise NotFiniteStepError("the gradient norm", self._micro_batches)
+            raise NotFiniteStepError(GRADIENT_NORM, self._micro_batches)
         limit = self.config.max_gradient_norm
         factor = limit / (self.gradient_norm + 1e-6) if self.gradient_norm > limit else 1.0
         if self._shared is not None:
@@ -226,14 +258,24 @@ class ModelEngine:
         DeepSpeed's own averages the norms of expert parameters over workers, which is not their norm.
         """
         parameters = [p for p in self.engine.module.parameters() if p.grad is not None]
-        shares = torch.tensor([1.0 / self._copies(p) for p in parameters])
-        norms = torch.stack([norm.float() for norm in torch._foreach_norm([p.grad for p in parameters])])
-        squared = (norms.square() * shares.to(norms.device)).sum()
-        if not all(share == 1.0 / self.num_workers for share in shares):
-            torch.distributed.all_reduce(squared)
-        else:
+        return self._norm_of_all([p.grad for p in parameters], [self._copies(p) for p in parameters])
+
+    def _norm_of_all(self, tensors: list[torch.Tensor], copies: list[int]) -> float:
+        """The norm over all workers' tensors, of each of which so many workers have a copy."""
+        norms = torch.stack(torch._foreach_norm(tensors, dtype=torch.float32))
+        shares = torch.tensor([1.0 / each for each in copies], device=norms.device)
+        squared = (norms.square() * shares).sum()
+        if self._is_alike_everywhere(copies):
             squared = squared * self.num_workers
+        else:
+            squared = squared.to(self.device)  # what is offloaded is elsewhere
+            torch.distributed.all_reduce(squared)
         return float(squared.sqrt())
+
+    def _is_alike_everywhere(self, copies: list[int]) -> bool:
+        """Whether every worker has all of the model, so that none has to ask the others."""
+        split = self.config.layout.splits_model or self.config.layout.zero.stage == 3
+        return not split and all(each == self.num_workers for each in copies)
 
     def _copies(self, parameter: torch.nn.Parameter) -> int:
         """How many workers hold this very parameter (or this very shard of one)."""
@@ -242,6 +284,23 @@ class ModelEngine:
             return self.num_workers // layout.expert_parallel
         split = layout.tensor_parallel if getattr(parameter, "tensor_model_parallel", False) else 1
         return self.num_workers // layout.pipeline_parallel // split
+
+
+def _held_here(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """What this worker holds of a parameter: under ZeRO-3 a piece, without what fills the last one up."""
+    piece = getattr(parameter, "ds_tensor", None)
+    if piece is None:
+        return parameter.detach()
+    rank = torch.distributed.get_rank(parameter.ds_process_group)
+    left = parameter.ds_numel - rank * piece.ds_numel
+    return piece.detach().flatten()[: max(0, min(left, piece.ds_numel))]
+
+
+def _num_pieces(parameter: torch.nn.Parameter) -> int:
+    """Into how many a parameter is cut under ZeRO-3."""
+    if not hasattr(parameter, "ds_tensor"):
+        return 1
+    return int(torch.distributed.get_world_size(parameter.ds_process_group))
 
 
 def parameter_groups(model: torch.nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

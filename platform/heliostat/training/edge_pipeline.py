@@ -12,7 +12,7 @@ import torch
 from deepspeed.pipe import PipelineModule, TiedLayerSpec
 from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from torch.utils.checkpoint import checkpoint
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
 from heliostat.tokenized import IGNORED
 from heliostat.training.edge_engine import ModelEngine, Sums, parameter_groups
@@ -44,12 +44,16 @@ class Block(torch.nn.Module):
             model.model.rotary_emb
         ]  # in a list: it has no parameters, and is no part of the layer
         self._config = model.config
+        window = getattr(
+            self.inner.self_attn, "sliding_window", getattr(model.config, "sliding_window", None)
+        )
+        self._mask = create_causal_mask if window is None else create_sliding_window_causal_mask
         self._again = again
 
     def forward(self, carried: Carried) -> Carried:
         """The layer's output in place of its input."""
         hidden, positions, labels = carried
-        mask = create_causal_mask(
+        mask = self._mask(
             config=self._config,
             inputs_embeds=hidden,
             attention_mask=None,

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.checkpoint import ds_to_universal
 
 from heliostat.errors import ArtifactError
@@ -26,6 +29,10 @@ from heliostat.training.job import TrainingJob
 
 NOTE_NAME = "state.json"
 UNIVERSAL_TAG = "universal"
+STATE_PREFIX = "heliostat-checkpoint-"
+"""Of the folders in which states are made; behind it the process that does."""
+SECONDS_LEFT_ALONE = 600
+"""A folder that old with no process is nobody's: one of another container may have its process there."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ def save_state(engine: ModelEngine, note: StateNote, folder: Path) -> None:
     """Write this worker's shard; the first also writes the note, last."""
     engine.save(folder)
     np.save(folder / f"rng-{engine.rank}.npy", torch.get_rng_state().numpy())
+    np.save(folder / f"rng-device-{engine.rank}.npy", get_accelerator().get_rng_state().cpu().numpy())
     if engine.rank == 0:
         (folder / NOTE_NAME).write_text(json.dumps(asdict(note)))
 
@@ -91,9 +99,22 @@ def load_state(engine: ModelEngine, note: StateNote, folder: Path) -> None:
         engine.load(folder, STATE_TAG)
     saved = folder / f"rng-{engine.rank}.npy"
     if note.num_workers == engine.num_workers and saved.exists():
+        device = folder / f"rng-device-{engine.rank}.npy"  # where dropout draws on a GPU
+        if device.exists():  # older states have none
+            get_accelerator().set_rng_state(torch.from_numpy(np.load(device, allow_pickle=False)))
         torch.set_rng_state(torch.from_numpy(np.load(saved, allow_pickle=False)))
     else:  # another number of workers draws other numbers anyway
         torch.manual_seed(engine.config.seed * 1_000_003 + note.steps_done * 1009 + engine.rank)
+
+
+def forget_states_left_behind() -> None:
+    """Remove from this host what workers that are no more were writing or bringing away."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{STATE_PREFIX}*"):
+        process = folder.name.removeprefix(STATE_PREFIX).partition("-")[0]
+        with contextlib.suppress(FileNotFoundError):  # another worker was first
+            aged = time.time() - folder.stat().st_mtime > SECONDS_LEFT_ALONE
+            if aged and process.isdigit() and not psutil.pid_exists(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def must_convert(note: StateNote, num_workers: int) -> bool:
@@ -106,23 +127,23 @@ def _universal(engine: ModelEngine, folder: Path) -> Iterator[Path]:
     """The state in universal form, made once on each host."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     target = Path(tempfile.gettempdir()) / f"heliostat-universal-{os.getppid()}-{folder.name}"
-    if first:
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # it narrates
-            ds_to_universal.main(
-                Namespace(
-                    input_folder=str(folder / STATE_TAG),
-                    output_folder=str(target / UNIVERSAL_TAG),
-                    num_extract_workers=1,
-                    num_merge_workers=1,
-                    keep_temp_folder=False,
-                    strict=True,
-                    inject_missing_state=True,
-                )
-            )
-    torch.distributed.barrier()
     try:
+        if first:
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # it narrates
+                ds_to_universal.main(
+                    Namespace(
+                        input_folder=str(folder / STATE_TAG),
+                        output_folder=str(target / UNIVERSAL_TAG),
+                        num_extract_workers=1,
+                        num_merge_workers=1,
+                        keep_temp_folder=False,
+                        strict=True,
+                        inject_missing_state=True,
+                    )
+                )
+        torch.distributed.barrier()
         yield target
     finally:
         torch.distributed.barrier()

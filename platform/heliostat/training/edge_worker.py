@@ -16,10 +16,19 @@ from heliostat.errors import TrainingError
 from heliostat.tokenized import TokenizedRows
 from heliostat.training.adapters import count_parameters
 from heliostat.training.batches import Batches, mean_document_length
+from heliostat.training.causes import NOT_AGAIN
 from heliostat.training.edge_engine import NotFiniteStepError
 from heliostat.training.edge_layouts import make_engine
 from heliostat.training.edge_saving import save_trained
-from heliostat.training.edge_state import load_state, must_convert, note_of, read_note, save_state
+from heliostat.training.edge_state import (
+    STATE_PREFIX,
+    forget_states_left_behind,
+    load_state,
+    must_convert,
+    note_of,
+    read_note,
+    save_state,
+)
 from heliostat.training.experts import ExpertLoad
 from heliostat.training.faults import find_not_finite, save_batch
 from heliostat.training.fp8 import require_fp8
@@ -40,6 +49,7 @@ def train_worker(job: TrainingJob) -> None:
     """Train this rank's share of a job, inside one of Ray Train's workers."""
     torch.set_num_threads(max(1, int(job.config.cpus_per_worker)))
     torch.manual_seed(job.config.seed)
+    forget_states_left_behind()
     if not job.config.use_gpu:
         keep_freed_memory()
     elif job.config.layout.precision == "fp8":
@@ -79,7 +89,9 @@ class Worker:
             self._objective = prepared.objective.piece(place.sequence, config.layout.sequence_parallel)
         self._experts = None
         if config.layout.tensor_parallel * config.layout.pipeline_parallel == 1:
-            self._experts = ExpertLoad.attach(self._engine.model, self._padding)
+            self._experts = ExpertLoad.attach(
+                self._engine.model, self._padding, lambda: self._engine.reads_rows
+            )
 
     def run(self) -> None:
         """Train to the end, or until told to stop; what was done is saved before this returns."""
@@ -111,19 +123,23 @@ class Worker:
         learning_rate = learning_rate_at(step, config, self._steps)
         weight = self._objective.weight(positions)
         every = config.watch.layer_norms_every_steps
-        self._engine.group_norms = {} if every and (step + 1) % every == 0 else None
+        weighed = bool(every) and (step + 1) % every == 0
+        self._engine.group_norms = {} if weighed else None
         try:
             sums = self._engine.step(self._objective, micro_batches, weight, learning_rate)
         except NotFiniteStepError as fault:
             raise TrainingError(self._explain(step + 1, fault)) from fault
         tokens = self._objective.num_tokens(positions)
         norms = {f"gradient_norm/{name}": norm for name, norm in (self._engine.group_norms or {}).items()}
+        weight_norm = self._engine.parameter_norm() if weighed else None
         return {
             "step": float(step + 1),
             **sums,
             "learning_rate": learning_rate,
             "gradient_norm": self._engine.gradient_norm,
+            **({"step_skipped": 1.0} if self._engine.step_skipped else {}),
             **norms,
+            **({} if weight_norm is None else {"parameter_norm": weight_norm}),
             **self._batches.figures(step),
             **self._balance_experts(),
             **self._figures.of_step(tokens, time.perf_counter() - started, self._num_workers),
@@ -147,16 +163,24 @@ class Worker:
         if self._config.layout.pipeline_parallel > 1:
             return f"step {step}: {fault} is not finite; run again without pipeline_parallel to see where"
         folder, model = Path(self._job.faults_folder), self._engine.engine.module
-        for micro_batch in fault.micro_batches:
+        message = ""
+        for micro_batch in fault.micro_batches:  # all of them: workers that share weights wait for each other
             documents = [self._objective.document_ids([position]) for position in micro_batch]
 
             def compute(chosen: list[int] = micro_batch) -> torch.Tensor:
-                return self._objective.loss(model, chosen, self._engine.device).summed
+                return self._objective.loss(model, chosen or [0], self._engine.device).summed
 
             found, arrays = find_not_finite(model, compute, documents)
-            if found is not None:
-                return found.message(step, str(save_batch(folder, step, self._rank, found, arrays)))
-        return f"step {step}: {fault} is not finite, but not when it is computed again on worker {self._rank}"
+            if found is not None and micro_batch and not message:
+                message = found.message(step, str(save_batch(folder, step, self._rank, found, arrays)))
+        if fault.is_everyones and self._num_workers > 1:  # who finds nothing must not be the first to say so
+            torch.distributed.barrier()
+        if message:
+            return message
+        return (
+            f"step {step}: {fault} is not finite, {NOT_AGAIN} on worker {self._rank}, over "
+            f"{len(fault.micro_batches)} micro batch(es); lower learning_rate, or use layout.precision: fp32"
+        )
 
     def _agree(self) -> tuple[bool, bool]:
         """(whether to stop, whether to report), the same on all workers: a report waits for all of them."""
@@ -195,7 +219,7 @@ class Worker:
     def _report_with_checkpoint(self, steps_done: int, with_trained: bool, validated: bool) -> None:
         """Save everything a resumed run needs, without the frozen weights, which the base model has."""
         started = time.perf_counter()
-        folder = Path(tempfile.mkdtemp(prefix="heliostat-checkpoint-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"{STATE_PREFIX}{os.getpid()}-"))
         try:
             save_state(self._engine, note_of(self._job, self._num_workers, steps_done), folder)
             if with_trained:

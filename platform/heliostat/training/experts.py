@@ -21,12 +21,15 @@ class ExpertLoad:
     """Counts, layer by layer, the tokens that each expert gets. Padding does not count: all of it goes to the
     same experts, and how much there is depends on how a batch is cut."""
 
-    def __init__(self, model: Any, routers: dict[str, Any], padding: "Callable[[], Any]") -> None:
+    def __init__(
+        self, model: Any, routers: dict[str, Any], padding: "Callable[[], Any]", counts: Callable[[], bool]
+    ) -> None:
         """Made by `attach`."""
         import torch
 
         self._routers = list(routers.values())
         self._padding = padding
+        self._counts_now = counts
         self._counting = False
         self._counted: torch.Tensor | None = None
         sizes = {router.num_experts for router in self._routers}
@@ -44,17 +47,23 @@ class ExpertLoad:
         ]
 
     @classmethod
-    def attach(cls, model: Any, padding: "Callable[[], Any]" = lambda: None) -> Self | None:
+    def attach(
+        cls,
+        model: Any,
+        padding: "Callable[[], Any]" = lambda: None,
+        counts: Callable[[], bool] = lambda: True,
+    ) -> Self | None:
         """Count in a model from now on; None for one without experts.
 
         `model` is the module whose forward a training step calls, or what DeepSpeed's engine wraps. It is
         attached before or after `deepspeed.initialize`. `padding` says where the batch that is read is only
-        filled up: a bool tensor of (rows, length), or None. Only forwards in training mode count, and what
+        filled up: a bool tensor of (rows, length), or None; `counts` whether it counts at all. Only forwards
+        in training mode do, and what
         activation checkpointing computes again in the backward pass does not: that calls layers, never the
         model.
         """
         routers = dict(_routers_of(model))
-        return cls(model, routers, padding) if routers else None
+        return cls(model, routers, padding, counts) if routers else None
 
     def detach(self) -> None:
         """Stop counting."""
@@ -116,7 +125,7 @@ class ExpertLoad:
         return balanced
 
     def _forward_begins(self, model: Any, arguments: Any) -> None:
-        self._counting = bool(model.training)
+        self._counting = bool(model.training) and self._counts_now()
         padding = self._padding() if self._counting else None
         self._counted = None if padding is None else (~padding).flatten()
 

@@ -33,7 +33,7 @@ class LoraProduct(torch.autograd.Function):
         result.addmm_(narrow, up.t(), alpha=scaling)
         ctx.save_for_backward(rows, narrow, frozen, down, up)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return result.view(*x.shape[:-1], -1)
+        return result.view(*x.shape[:-1], frozen.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

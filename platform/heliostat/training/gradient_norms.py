@@ -1,4 +1,4 @@
-"""The size of gradients and weights, by group of layers: which part of a model learns, and which not."""
+"""The size of gradients, by group of layers: which part of a model learns, and which not."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -48,12 +48,6 @@ def gradient_norms_by_group(
         if gradient is not None:
             of_group.setdefault(groups[name], []).append(gradient)
     return dict(zip(of_group, _norms(list(of_group.values())), strict=True))
-
-
-def parameter_norm(parameters: Iterable[Any]) -> float:
-    """The norm over all trained weights that this worker holds; 0 without any."""
-    trained = [parameter.detach() for parameter in parameters if parameter.requires_grad]
-    return _norms([trained])[0] if trained else 0.0
 
 
 def _norms(groups: list[list[Any]]) -> list[float]:

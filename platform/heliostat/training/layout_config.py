@@ -101,6 +101,11 @@ class LayoutConfig(Config):
                 "sequence_parallel works with data parallel and ZeRO only; the nearest is zero: {stage: 3}, "
                 "which splits the weights too, with tensor_parallel: 1 and pipeline_parallel: 1"
             )
+        if self.precision == "fp16" and stage == 0:
+            raise ValueError(
+                "precision: fp16 needs a loss scale, which DeepSpeed applies where it splits the optimizer's "
+                "state; the nearest is zero.stage: 1, or precision: bf16"
+            )
         if self.precision == "fp8" and (self.tensor_parallel > 1 or stage == 3):
             raise ValueError(
                 "precision: fp8 works on whole matrices, which tensor_parallel and zero.stage: 3 split; the "

@@ -125,7 +125,7 @@ def plan_training(config: TrainConfig, inputs: PlanInputs, nodes: tuple[Node, ..
             {"rank": rank} | asdict(coordinates(rank, config.layout, config.max_workers))
             for rank in range(config.max_workers)
         ),
-        deepspeed=deepspeed_config(config),
+        deepspeed=deepspeed_config(config, model_type=shape.model_type),
         sequences_per_step=config.sequences_per_step,
         tokens_per_step=tokens_per_step,
         step_flops=flops,

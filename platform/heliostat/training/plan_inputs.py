@@ -8,6 +8,7 @@ from typing import Any
 from heliostat.errors import ModelError
 from heliostat.models.importing import PACKAGE_PREFIX, package_named
 from heliostat.models.safety import CONFIG_NAME
+from heliostat.models.scratch_config import Model, TrainedTokenizer
 from heliostat.records import Artifact
 from heliostat.storage import STAGING_PREFIX, find_artifact
 from heliostat.training.model_shape import ModelShape
@@ -47,7 +48,7 @@ class PlanInputs:
         return replace(self, dataset=dataset)
 
 
-def find_shape(reference: str, workspace: Workspace) -> ModelShape:
+def find_shape(reference: str, workspace: Workspace | None) -> ModelShape:
     """The shape of a base model: a folder's, or that of a package that was imported into the workspace.
 
     Raises:
@@ -59,6 +60,8 @@ def find_shape(reference: str, workspace: Workspace) -> ModelShape:
             raise ModelError(f"{file}: no such file; give a model's folder, or {PACKAGE_PREFIX}NAME")
         return ModelShape.from_config_json(_json_object(file.read_bytes(), str(file)))
     package = package_named(reference)
+    if workspace is None:
+        raise ModelError(f"{reference}: its size is known when it is in a workspace")
     for artifact, path in _artifacts(workspace, "models", package.name):
         if artifact.config.get("sha256") == package.sha256:
             content = workspace.storage.read_bytes(f"{path}/{CONFIG_NAME}")
@@ -67,6 +70,30 @@ def find_shape(reference: str, workspace: Workspace) -> ModelShape:
         f"{reference}: not in {workspace.storage.uri()} yet, and its size is known only then; "
         f"'heliostat models import {reference}' fetches it"
     )
+
+
+def shape_of_model(model: Model, workspace: Workspace | None = None) -> ModelShape:
+    """Of a model that is there, or of one that is built from its section.
+
+    Raises:
+        ModelError: it is a package that is not in the workspace, or there is no workspace to look in.
+    """
+    if isinstance(model, str):
+        return find_shape(model, workspace)
+    from heliostat.models.from_scratch import config_json
+
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, TrainedTokenizer):
+        size = tokenizer.vocab_size
+    else:
+        size = find_shape(tokenizer.model, workspace).vocab_size
+    return ModelShape.from_config_json(config_json(model, size))
+
+
+def is_known_at_once(model: Model) -> bool:
+    """Whether a model's shape is known without a workspace: a package's is when it has been imported."""
+    source = model if isinstance(model, str) else getattr(model.tokenizer, "model", "")
+    return not source.startswith(PACKAGE_PREFIX)
 
 
 def find_dataset(workspace: Workspace, name: str, packing: dict[str, Any]) -> DatasetFacts | None:

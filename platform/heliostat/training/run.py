@@ -41,7 +41,8 @@ def train_model(
     """
     require_same_tokenizer(dataset, model)
     check_model(config, model, dataset.facts.get("max_sequence_length"))
-    open_rows(config.objective, artifact_folder(dataset), "train")  # of the right kind, and not empty
+    for split in ("train", *((config.validation.split,) if config.validation else ())):
+        open_rows(config.objective, artifact_folder(dataset), split)  # of the right kind, and not empty
     teacher = _teacher(config, model, workspace)
     parents = (model, dataset, *([teacher] if teacher else []))
     own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))

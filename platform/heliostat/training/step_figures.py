@@ -3,14 +3,11 @@
 import time
 from typing import Any
 
-from heliostat.training.gradient_norms import parameter_norm
 from heliostat.training.hardware import ProcessUsage, measured_peak, model_flops_utilization, shape_of
 from heliostat.training.timing import StepTimer
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the machine: asking the system for each of many short steps would cost more than they do."""
-SECONDS_BETWEEN_NORMS = 10.0
-"""Of the weights, all of which are read for it: a hundredth of a CPU's step."""
 
 
 class StepFigures:
@@ -21,12 +18,10 @@ class StepFigures:
         self._timer = timer
         self._attended = attended
         self._shape = shape_of(model)
-        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         self._peak = measured_peak("cuda" if use_gpu else "cpu", dtype)
         self._usage = ProcessUsage(use_gpu)
         self._looked, self._seen = 0.0, dict[str, float]()
-        self._weighed, self._norm = 0.0, dict[str, float]()
 
     def of_step(self, tokens: int, seconds: float, num_workers: int) -> dict[str, float]:
         """The figures of the step that just ended, over `tokens` of the whole global batch."""
@@ -46,6 +41,4 @@ class StepFigures:
         now = time.monotonic()
         if now - self._looked > SECONDS_BETWEEN_LOOKS:
             self._looked, self._seen = now, self._usage.metrics()
-        if now - self._weighed > SECONDS_BETWEEN_NORMS:
-            self._weighed, self._norm = now, {"parameter_norm": parameter_norm(self._trained)}
-        return self._seen | self._norm
+        return self._seen

@@ -30,7 +30,7 @@ def load_trained(inputs: ObjectiveInputs, trained: Path) -> Prepared:
     """The model with what was trained so far, and its objective."""
     weights = trained / ADAPTER_WEIGHTS_NAME
     if not weights.exists():
-        return prepare(replace(inputs, base_folder=trained))
+        return prepare(replace(inputs, base_folder=trained, reference_folder=inputs.base_folder))
     from peft import set_peft_model_state_dict
 
     prepared = prepare(inputs)

@@ -65,5 +65,7 @@ class WatchConfig(Config):
         default="stop", description="adapt: go on from the last checkpoint with a batch cut smaller, say"
     )
     layer_norms_every_steps: int = Field(
-        default=10, ge=0, description="gradient norms by group of layers; 0 leaves them out"
+        default=10,
+        ge=0,
+        description="gradient norms by group of layers and the norm of the weights; 0 leaves them out",
     )

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from heliostat.models.scoring import pair_log_probabilities, to_tensors
+from heliostat.models.scoring import pair_log_probabilities
 from heliostat.preference_pairs import TokenizedPairs
-from heliostat.tokenized import collate
 from heliostat.training.objective_config import DpoObjective
 from heliostat.training.objectives.interface import Loss
 from heliostat.training.objectives.pairs import PairBatches, compared
@@ -35,7 +34,7 @@ class Dpo(PairBatches):
     def loss(self, model: Any, positions: Sequence[int], device: Any) -> Loss:
         """The loss summed over pairs; one pass reads both answers of each, as two packed documents."""
         rows = [pair.both for pair in self.pairs(positions)]
-        batch = to_tensors(collate(rows, self._padding_id), device)
+        batch = self.batch(rows, apart=False, device=device)
         config = self._config
         rewards = self._reward(model, batch)
         if not config.reference_free:

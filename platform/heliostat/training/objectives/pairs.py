@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 
+from heliostat.models.scoring import to_tensors
 from heliostat.preference_pairs import PreferencePair, TokenizedPairs
+from heliostat.tokenized import PackedSequence, collate, collate_documents
 
 
 class PairBatches:
@@ -16,6 +19,8 @@ class PairBatches:
         """`padding_id` fills rows that are shorter than the longest of a micro batch."""
         self._dataset = dataset
         self._padding_id = padding_id
+        self.padding: torch.Tensor | None = None
+        """Where the last batch is only filled up, (rows, length), bool."""
 
     def __len__(self) -> int:
         """Pairs in the dataset."""
@@ -38,6 +43,16 @@ class PairBatches:
         other = copy(self)
         other._dataset = self._dataset.of_split(split)
         return other
+
+    def batch(self, rows: list[PackedSequence], apart: bool, device: Any) -> dict[str, torch.Tensor]:
+        """Pairs as tensors on a device: both answers in one row, or `apart`, in two."""
+        batch = (collate_documents if apart else collate)(rows, self._padding_id)
+        documents = [each for row in rows for each in row.documents()] if apart else rows
+        lengths = np.array([[len(each.input_ids)] for each in documents])
+        batch["padding"] = np.arange(batch["input_ids"].shape[1]) >= lengths
+        tensors = to_tensors(batch, device)
+        self.padding = tensors.pop("padding")
+        return tensors
 
     def pairs(self, positions: Sequence[int]) -> list[PreferencePair]:
         """What is read at these positions."""

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from heliostat.models.scoring import answer_scores, to_tensors
+from heliostat.models.scoring import answer_scores
 from heliostat.preference_pairs import TokenizedPairs
-from heliostat.tokenized import collate_documents
 from heliostat.training.objective_config import RewardObjective
 from heliostat.training.objectives.interface import Loss
 from heliostat.training.objectives.pairs import PairBatches, compared
@@ -29,7 +28,7 @@ class Reward(PairBatches):
     def loss(self, model: Any, positions: Sequence[int], device: Any) -> Loss:
         """The loss summed over pairs, whose conversations are rows of one padded batch."""
         rows = [pair.both for pair in self.pairs(positions)]
-        batch = to_tensors(collate_documents(rows, self._padding_id), device)
+        batch = self.batch(rows, apart=True, device=device)
         scores = answer_scores(model, batch).view(-1, 2)
         chosen, rejected = scores[:, 0], scores[:, 1]
         losses = -torch.nn.functional.logsigmoid(chosen - rejected)

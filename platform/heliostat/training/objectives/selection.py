@@ -40,6 +40,8 @@ class ObjectiveInputs:
     dtype: str = "float32"
     added_token_ids: tuple[int, ...] = ()
     teacher_folder: Path | None = None
+    reference_folder: Path | None = None
+    """What preferences are compared with, where that is not the model in `base_folder`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _dpo(inputs: ObjectiveInputs, config: DpoObjective) -> Prepared:
     dataset = TokenizedPairs(inputs.dataset_folder, inputs.split)
     switched_off = isinstance(inputs.config.adapter, LoraAdapter)
     needs_copy = not (config.reference_free or switched_off)
-    reference = _frozen(inputs, inputs.base_folder) if needs_copy else None
+    reference = _frozen(inputs, inputs.reference_folder or inputs.base_folder) if needs_copy else None
     padding_id = padding_id_of(inputs.base_folder)
     return Prepared(_adapted(inputs), Dpo(config, dataset, padding_id, reference))
 
