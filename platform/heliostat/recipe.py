@@ -1,7 +1,7 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
 from collections import Counter
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,15 @@ class PretrainStage(Config):
         return f"{self.max_tokens:,} tokens" if self.max_tokens else length_of(self.train)
 
 
+class Training(NamedTuple):
+    """One of a recipe's training runs."""
+
+    name: str
+    train: TrainConfig
+    data: DataConfig
+    max_tokens: int | None = None
+
+
 class Recipe(Config):
     """The stages of one chain; a stage whose section is absent is left out.
 
@@ -101,6 +110,14 @@ class Recipe(Config):
     def stages(self) -> tuple[str, ...]:
         """The stages this recipe has, in their order."""
         return tuple(stage for stage in STAGES if getattr(self, stage) not in (None, ()))
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """The training runs in their order: the stages of pre-training, and `train`."""
+        before = tuple(Training(each.name, each.train, each.data, each.max_tokens) for each in self.pretrain)
+        if self.train is None or self.data is None:
+            return before
+        return (*before, Training("train", self.train, self.data))
 
     @property
     def tokenizer_data(self) -> DataConfig | None:
@@ -206,10 +223,8 @@ def check_layouts(recipe: Recipe) -> None:
     """
     if recipe.model is None or not is_known_at_once(recipe.model):
         return
-    runs = [(stage.train, stage.data) for stage in recipe.pretrain]
-    runs += [(recipe.train, recipe.data)] if recipe.train and recipe.data else []
-    for train, data in runs:
-        check_placement(train, shape_of_model(recipe.model), data.tokenize.max_sequence_length)
+    for run in recipe.trainings:
+        check_placement(run.train, shape_of_model(recipe.model), run.data.tokenize.max_sequence_length)
 
 
 def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_plan_as_json_is_json_and_nothing_else(heliostat, planned):
         ("train.layout.expert_parallel=2", "has none; the nearest is zero: {stage: 3}"),
         ("data.tokenize.max_sequence_length=10000", "more than the 8192 positions"),
         ("train.adapter={kind: lora, target_modules: [wq]}", "no layer called wq"),
-        ("train=null", "has no 'train:' section to plan"),
+        ("train=null", "has no 'train:' and no 'pretrain:' section to plan"),
     ],
 )
 def test_what_the_model_cannot_do_is_one_line_and_exit_code_2(heliostat, planned, override, said):
@@ -76,6 +77,22 @@ def test_what_the_model_cannot_do_is_one_line_and_exit_code_2(heliostat, planned
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
+
+
+def test_stages_of_pretraining_are_planned_by_name_within_their_tokens(heliostat):
+    recipe = Path(__file__).parents[2] / "jobs" / "recipes" / "pretrain_moe.yaml"
+    steps = {}
+    for stage in ("language", "tasks", "domain"):
+        done = plan(heliostat, recipe, "--stage", stage, "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        steps[stage] = found["steps"]
+        assert found["parameters"]["all"] > 10_000_000
+    assert steps["language"] == 3_000_000 // (2 * 4 * 256)
+    assert steps["tasks"] == 100_000 // (2 * 4 * 256)
+    done = plan(heliostat, recipe, "--stage", "langage")
+    assert done.returncode == 2
+    assert "--stage langage: recipe 'pretrain-moe' has language, tasks, domain, train" in done.stderr
 
 
 def test_a_package_that_was_not_imported_says_how_to(heliostat, planned):
