@@ -60,14 +60,15 @@ def test_a_weight_that_is_no_number_is_named_with_the_documents_and_the_batch_is
 def test_a_gradient_that_is_no_number_under_a_loss_that_is_one_is_named(
     ray_cluster, tiny_model_folder, workspace, tmp_path, stage
 ):
-    """Small embeddings let gradients grow, and what is multiplied by zero may be as large as it can be."""
+    """Small embeddings and a large head let gradients grow, and what zero is multiplied with may be large."""
     broken = tmp_path / "broken"
     shutil.copytree(tiny_model_folder, broken)
     weights = load_file(broken / "model.safetensors")
     weights["model.embed_tokens.weight"] *= 1e-3
     weights["model.layers.1.mlp.gate_proj.weight"] *= 1e3
-    weights["model.layers.1.mlp.up_proj.weight"] *= 1e37
+    weights["model.layers.1.mlp.up_proj.weight"] *= 1e35
     weights["model.layers.1.mlp.down_proj.weight"].zero_()
+    weights["lm_head.weight"] *= 1e3
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     model, dataset = publish_model(workspace, broken, "broken"), publish_dataset(workspace, broken)
     config = TrainConfig(adapter=FullAdapter(), num_workers=2, max_steps=4, layout={"zero": {"stage": stage}})
