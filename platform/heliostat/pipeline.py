@@ -93,8 +93,7 @@ def _num_steps(recipe: Recipe, stages: tuple[str, ...]) -> int:
 
 def _trainings(recipe: Recipe, stages: tuple[str, ...]) -> dict[str, TrainConfig]:
     """The runs ahead, by the name of their section."""
-    found = {stage.name: stage.train for stage in recipe.pretrain if "pretrain" in stages}
-    return found | ({"train": recipe.train} if recipe.train and "train" in stages else {})
+    return {run.name: run.train for run in recipe.trainings if run.stage in stages}
 
 
 def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Workspace) -> None:

@@ -1,7 +1,7 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
 from collections import Counter
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -75,6 +75,7 @@ class PretrainStage(Config):
 class Training(NamedTuple):
     """One of a recipe's training runs."""
 
+    stage: Literal["pretrain", "train"]
     name: str
     train: TrainConfig
     data: DataConfig
@@ -114,10 +115,12 @@ class Recipe(Config):
     @property
     def trainings(self) -> tuple[Training, ...]:
         """The training runs in their order: the stages of pre-training, and `train`."""
-        before = tuple(Training(each.name, each.train, each.data, each.max_tokens) for each in self.pretrain)
+        before = tuple(
+            Training("pretrain", each.name, each.train, each.data, each.max_tokens) for each in self.pretrain
+        )
         if self.train is None or self.data is None:
             return before
-        return (*before, Training("train", self.train, self.data))
+        return (*before, Training("train", "train", self.train, self.data))
 
     @property
     def tokenizer_data(self) -> DataConfig | None:

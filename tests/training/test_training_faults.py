@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from small_artifacts import pack, publish_dataset, publish_model
 from tests.training.running import at_step, history, run_folder
@@ -33,17 +35,24 @@ def one_line(raised: pytest.ExceptionInfo) -> str:
     return str(raised.value)
 
 
+def with_weights(model_folder: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """A copy of a model whose weights are changed in place."""
+    shutil.copytree(model_folder, target)
+    weights = load_file(target / "model.safetensors")
+    change(weights)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_weight_that_is_no_number_is_named_with_the_documents_and_the_batch_is_kept(
     ray_cluster, tiny_model_folder, workspace, tmp_path, stage
 ):
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_model_folder, broken)
-    weights = load_file(broken / "model.safetensors")
-    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = float("nan")
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    model = publish_model(workspace, broken, "broken")
-    dataset = publish_dataset(workspace, broken)
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.layers.1.mlp.down_proj.weight"][3, 5] = float("nan")
+
+    broken = with_weights(tiny_model_folder, tmp_path / "broken", spoil)
+    model, dataset = publish_model(workspace, broken, "broken"), publish_dataset(workspace, broken)
     config = TrainConfig(adapter=FullAdapter(), num_workers=2, max_steps=4, layout={"zero": {"stage": stage}})
     with pytest.raises(TrainingError, match=r"step 1: weight of model\.layers\.1\.mlp\.down_proj") as raised:
         train_model(config, model, dataset, workspace)
@@ -61,15 +70,15 @@ def test_a_gradient_that_is_no_number_under_a_loss_that_is_one_is_named(
     ray_cluster, tiny_model_folder, workspace, tmp_path, stage
 ):
     """Small embeddings and a large head let gradients grow, and what zero is multiplied with may be large."""
-    broken = tmp_path / "broken"
-    shutil.copytree(tiny_model_folder, broken)
-    weights = load_file(broken / "model.safetensors")
-    weights["model.embed_tokens.weight"] *= 1e-3
-    weights["model.layers.1.mlp.gate_proj.weight"] *= 1e3
-    weights["model.layers.1.mlp.up_proj.weight"] *= 1e35
-    weights["model.layers.1.mlp.down_proj.weight"].zero_()
-    weights["lm_head.weight"] *= 1e3
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+
+    def spoil(weights: dict[str, torch.Tensor]) -> None:
+        weights["model.embed_tokens.weight"] *= 1e-3
+        weights["model.layers.1.mlp.gate_proj.weight"] *= 1e3
+        weights["model.layers.1.mlp.up_proj.weight"] *= 1e35
+        weights["model.layers.1.mlp.down_proj.weight"].zero_()
+        weights["lm_head.weight"] *= 1e3
+
+    broken = with_weights(tiny_model_folder, tmp_path / "broken", spoil)
     model, dataset = publish_model(workspace, broken, "broken"), publish_dataset(workspace, broken)
     config = TrainConfig(adapter=FullAdapter(), num_workers=2, max_steps=4, layout={"zero": {"stage": stage}})
     with pytest.raises(TrainingError, match=r"gradient of model\.layers\.1\.mlp\.down_proj") as raised:
