@@ -25,9 +25,9 @@ def history(where: Workspace | Path) -> list[dict[str, float]]:
     return read_metrics(folder) if folder else []
 
 
-def training_workers() -> list[psutil.Process]:
-    """This session's."""
-    children = psutil.Process().children(recursive=True)
+def training_workers(driver: int | None = None) -> list[psutil.Process]:
+    """Those of the process with that id, of this one by default."""
+    children = psutil.Process(driver).children(recursive=True)
     return [each for each in children if any("RayTrainWorker" in word for word in each.cmdline())]
 
 
