@@ -63,8 +63,13 @@ def attend_documents(
     for row, documents in enumerate(lengths):
         pieces = (each[row : row + 1].split(documents, dim=2) for each in parts)
         attended = [attend_causally(q, k, v, scale, dropout) for q, k, v in zip(*pieces, strict=True)]
-        rows.append(torch.cat(attended, dim=2))
-    return torch.cat(rows).transpose(1, 2).contiguous()
+        # as it lies in memory already, so that one document in one row is not copied
+        rows.append(_joined([each.transpose(1, 2) for each in attended], 1))
+    return _joined(rows, 0).contiguous()
+
+
+def _joined(parts: list[torch.Tensor], dimension: int) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dimension)
 
 
 def document_lengths(position_ids: torch.Tensor) -> list[list[int]]:

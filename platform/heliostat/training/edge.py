@@ -1,9 +1,7 @@
 """Where training meets Ray Train: the trainer, the controller's callback, and progress on the driver."""
 
-import asyncio
 import logging
 import os
-import secrets
 import shutil
 import signal
 import threading
@@ -24,9 +22,7 @@ from ray.train import (
     UserCallback,
     ValidationConfig,
 )
-from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from heliostat.errors import TrainingError
 from heliostat.models.adapters import merge_adapter
@@ -36,6 +32,8 @@ from heliostat.stage import StageRun
 from heliostat.tracking import MetricWriter, Tracker, read_metrics
 from heliostat.training.causes import first_cause, in_one_line, is_lost
 from heliostat.training.config import TrainConfig, WatchConfig
+from heliostat.training.edge_stop import StopBell
+from heliostat.training.edge_trainer import LeanTrainer
 from heliostat.training.edge_validation import validate_checkpoint
 from heliostat.training.findings import forget_findings, note_finding, read_findings
 from heliostat.training.job import TRAINED_FOLDER, TrainingJob
@@ -59,7 +57,6 @@ class MetricsCallback(UserCallback):
     steps: int
     watch: WatchConfig
     stop_bell: str
-    namespace: str
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Ray Train calls this when all workers have reported the steps since the last report."""
@@ -90,7 +87,7 @@ class MetricsCallback(UserCallback):
         for finding in findings:
             note_finding(Path(self.folder), finding)
             if finding.severity == "stop":
-                ray.get_actor(self.stop_bell, self.namespace).ring.remote()
+                StopBell(self.stop_bell).ring()
 
     def _watchers(self) -> Watchers:
         if not hasattr(self, "_watching"):
@@ -175,7 +172,7 @@ def _config_that_fits(config: TrainConfig, error: Exception, run: StageRun) -> T
     return adapted
 
 
-def _trainer(job: TrainingJob, run: StageRun, steps: int) -> TorchTrainer:
+def _trainer(job: TrainingJob, run: StageRun, steps: int) -> LeanTrainer:
     config = job.config
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
     callback = MetricsCallback(
@@ -185,9 +182,8 @@ def _trainer(job: TrainingJob, run: StageRun, steps: int) -> TorchTrainer:
         steps,
         config.watch,
         job.stop_bell,
-        job.namespace,
     )
-    return TorchTrainer(
+    return LeanTrainer(
         start_worker,
         train_loop_config=job.to_json(),
         validation_config=_validation(config),
@@ -225,37 +221,22 @@ def _validation(config: TrainConfig) -> ValidationConfig | None:
     return ValidationConfig(validate_checkpoint, ray_remote_kwargs=options)
 
 
-class StopBell:
-    """Rung once, by the driver; whoever asked hears it."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    async def ring(self) -> None:
-        """Tell all who wait."""
-        self._event.set()
-
-    async def rung(self) -> bool:
-        """Answers when the bell is rung, and not before."""
-        return await self._event.wait()
-
-
 @contextmanager
 def _stop_bell(job: TrainingJob) -> Iterator[TrainingJob]:
     """The job with a bell that SIGTERM rings: the run then saves and ends, and no step is lost."""
-    context = ray.get_runtime_context()
-    namespace, name = context.namespace, f"stop-bell-{secrets.token_hex(8)}"
-    beside_driver = NodeAffinitySchedulingStrategy(context.get_node_id(), soft=False)
-    options = {"name": name, "namespace": namespace, "scheduling_strategy": beside_driver}
-    bell = ray.remote(StopBell).options(num_cpus=0, **options).remote()
+    bell = StopBell.hung()
+
+    def ring(*_: Any) -> None:
+        threading.Thread(target=bell.ring).start()  # the signal may have interrupted a call to the same store
+
     main = threading.current_thread() is threading.main_thread()
-    former = signal.signal(signal.SIGTERM, lambda *_: bell.ring.remote()) if main else None
+    former = signal.signal(signal.SIGTERM, ring) if main else None
     try:
-        yield replace(job, stop_bell=name, namespace=namespace)
+        yield replace(job, stop_bell=bell.name)
     finally:
         if main:
             signal.signal(signal.SIGTERM, former)
-        ray.kill(bell)
+        bell.take_down()
 
 
 def start_worker(values: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import train
 from ray.train import CheckpointUploadMode, ValidationTaskConfig
@@ -29,6 +28,7 @@ from heliostat.training.edge_state import (
     read_note,
     save_state,
 )
+from heliostat.training.edge_stop import StopBell, StopWish
 from heliostat.training.experts import ExpertLoad
 from heliostat.training.faults import find_not_finite, save_batch
 from heliostat.training.fp8 import require_fp8
@@ -78,7 +78,7 @@ class Worker:
         self._batches = Batches(config, rows, self._steps)
         self._parameters = count_parameters(prepared.model)
         self._figures = StepFigures(prepared.model, timer, mean_document_length(rows), config.use_gpu)
-        self._stop = StopWish(job)
+        self._stop = StopWish(StopBell(job.stop_bell)) if self._rank == 0 else None
         self._going: set[str] = set()
         self._rows: list[dict[str, float]] = []
         self._reported = time.perf_counter()
@@ -185,7 +185,8 @@ class Worker:
     def _agree(self) -> tuple[bool, bool]:
         """(whether to stop, whether to report), the same on all workers: a report waits for all of them."""
         due = self._rank == 0 and time.perf_counter() - self._reported > SECONDS_BETWEEN_REPORTS
-        wishes = torch.tensor([float(self._stop.told()), float(due)], device=self._engine.device)
+        told = self._stop is not None and self._stop.told()
+        wishes = torch.tensor([float(told), float(due)], device=self._engine.device)
         if self._num_workers > 1:
             torch.distributed.all_reduce(wishes)
         return bool(wishes[0] > 0), bool(wishes[1] > 0)
@@ -244,20 +245,3 @@ class Worker:
             self._engine = make_engine(self._config, model, self._num_workers, self._timer, universal)
             load_state(self._engine, note, Path(name))
         self._first_step = note.steps_done
-
-
-class StopWish:
-    """Whether somebody wants this run to save and stop."""
-
-    def __init__(self, job: TrainingJob) -> None:
-        """Ask the driver's bell, which answers when it is rung."""
-        self._answer = ray.get_actor(job.stop_bell, job.namespace).rung.remote()
-
-    def told(self) -> bool:
-        """Looks without waiting. A bell that is gone tells nothing: then the driver is, too."""
-        if not ray.wait([self._answer], timeout=0)[0]:
-            return False
-        try:
-            return bool(ray.get(self._answer))
-        except ray.exceptions.RayActorError:
-            return False

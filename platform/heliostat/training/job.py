@@ -31,9 +31,7 @@ class TrainingJob:
     tracker_uri: str = ""
     tracking_run_id: str = ""
     stop_bell: str = ""
-    """The name of the actor that says when to save and stop."""
-    namespace: str = ""
-    """The Ray namespace it lives in."""
+    """The name of what says when to save and stop."""
 
     def objective_inputs(self, dtype: str) -> "ObjectiveInputs":
         """What the model and its objective are made from, on whatever host this is."""
@@ -59,7 +57,6 @@ class TrainingJob:
             "tracker_uri": self.tracker_uri,
             "tracking_run_id": self.tracking_run_id,
             "stop_bell": self.stop_bell,
-            "namespace": self.namespace,
         }
 
     @classmethod
@@ -74,5 +71,4 @@ class TrainingJob:
             values["tracker_uri"],
             values["tracking_run_id"],
             values["stop_bell"],
-            values["namespace"],
         )
