@@ -22,22 +22,24 @@ from heliostat.training.shared_training import SharedTraining
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
-GRADIENT_NORM = "the gradient norm"
 Sums = dict[str, float]
 
 
 class NotFiniteStepError(ArithmeticError):
     """A loss or a gradient is NaN or infinite, and no weight was changed by it yet."""
 
-    @property
-    def is_everyones(self) -> bool:
-        """Whether all workers raise it: the gradients' norm is over all of them."""
-        return str(self) == GRADIENT_NORM
-
     def __init__(self, what: str, micro_batches: Sequence[list[int]]) -> None:
         """`what` it was, and in which of this worker's micro batches it may be; some may be empty."""
         super().__init__(what)
         self.micro_batches = micro_batches
+
+
+class NotFiniteNormError(NotFiniteStepError):
+    """The norm of the gradients, which is over all workers: so all of them raise it."""
+
+    def __init__(self, micro_batches: Sequence[list[int]]) -> None:
+        """What it came from may be in any of them."""
+        super().__init__("the gradient norm", micro_batches)
 
 
 class ModelEngine:
@@ -236,13 +238,13 @@ class ModelEngine:
         skipped = bool(getattr(self.engine.optimizer, "overflow", False))
         self.step_skipped = skipped and layout.precision == "fp16"
         if not self.step_skipped and (skipped or not math.isfinite(self.gradient_norm)):
-            raise NotFiniteStepError(GRADIENT_NORM, self._micro_batches)
+            raise NotFiniteNormError(self._micro_batches)
 
     def _clip(self) -> None:
         """Clip to `max_gradient_norm` over all parameters of the model."""
         self.gradient_norm = self._shared.norm if self._shared is not None else self._norm()
         if not math.isfinite(self.gradient_norm):
-            raise NotFiniteStepError(GRADIENT_NORM, self._micro_batches)
+            raise NotFiniteNormError(self._micro_batches)
         limit = self.config.max_gradient_norm
         factor = limit / (self.gradient_norm + 1e-6) if self.gradient_norm > limit else 1.0
         if self._shared is not None:

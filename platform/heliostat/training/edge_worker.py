@@ -16,7 +16,7 @@ from heliostat.tokenized import TokenizedRows
 from heliostat.training.adapters import count_parameters
 from heliostat.training.batches import Batches, mean_document_length
 from heliostat.training.causes import NOT_AGAIN
-from heliostat.training.edge_engine import NotFiniteStepError
+from heliostat.training.edge_engine import NotFiniteNormError, NotFiniteStepError
 from heliostat.training.edge_layouts import make_engine
 from heliostat.training.edge_saving import save_trained
 from heliostat.training.edge_state import (
@@ -173,8 +173,8 @@ class Worker:
             found, arrays = find_not_finite(model, compute, documents)
             if found is not None and micro_batch and not message:
                 message = found.message(step, str(save_batch(folder, step, self._rank, found, arrays)))
-        if fault.is_everyones and self._num_workers > 1:  # who finds nothing must not be the first to say so
-            torch.distributed.barrier()
+        if isinstance(fault, NotFiniteNormError) and self._num_workers > 1:
+            torch.distributed.barrier()  # who finds nothing must not be the first to say so
         if message:
             return message
         return (
