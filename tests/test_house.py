@@ -18,7 +18,7 @@ PACKAGE = ROOT / "platform" / "heliostat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
-STAGE_ROOMS = ("data", "training", "evaluation", "compression", "serving")
+STAGE_ROOMS = ("data", "training", "evaluation", "compression", "serving", "tuning")
 
 # The only files that may know Ray or an engine, by their path below the package.
 EDGES = ("ray_session.py", "ray_tasks.py", "*/edge*.py", "serving/engines/*.py")
@@ -118,7 +118,14 @@ def test_every_stage_room_has_its_drawers(room):
     public = [
         node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     ]
-    verbs = ("prepare_data", "train_model", "evaluate_model", "compress_model", "deploy_model")
+    verbs = (
+        "prepare_data",
+        "train_model",
+        "evaluate_model",
+        "compress_model",
+        "deploy_model",
+        "tune_hyperparameters",
+    )
     assert len(set(public) & set(verbs)) == 1, public
 
 
@@ -168,6 +175,7 @@ def test_there_is_a_job_for_each_stage_and_one_for_all():
         "evaluate_model",
         "compress_model",
         "deploy_model",
+        "tune_hyperparameters",
         "run_pipeline",
     }
     assert {path.stem for path in SCRIPTS} == names

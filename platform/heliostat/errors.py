@@ -4,11 +4,13 @@
     ├── ConfigError      a recipe, an override or a command line is wrong
     ├── DataError        documents cannot be read, or nothing is left of them
     ├── ModelError       a base model is unknown, unsafe or unreadable
-    ├── ArtifactError    an artifact is missing, incomplete, or another run is making it
+    ├── ArtifactError    an artifact is missing or incomplete
+    │   └── BusyError    another run is making it
     ├── StorageError     a place cannot be read or written, or is full
     ├── ClusterError     Ray is out of reach, or cannot give what is asked
     ├── TrackingError    the tracking server is out of reach
-    ├── TrainingError    a training run stopped
+    ├── TrainingError    a training run ended before its end
+    │   └── StoppedError told to, with its state saved
     └── ServingError     an endpoint cannot start or answer
 
 Callers catch the branch they can act on. A message is one line: what is wrong, where, how to mend it.
@@ -36,6 +38,10 @@ class ArtifactError(HeliostatError):
     """An artifact is missing, incomplete, or being made by another run."""
 
 
+class BusyError(ArtifactError):
+    """An identical run is going on in another process."""
+
+
 class StorageError(HeliostatError):
     """A place cannot be read or written, or is full."""
 
@@ -50,6 +56,10 @@ class TrackingError(HeliostatError):
 
 class TrainingError(HeliostatError):
     """A training run stopped before its end."""
+
+
+class StoppedError(TrainingError):
+    """A training run was told to stop; its state is saved, and the same request goes on from it."""
 
 
 class ServingError(HeliostatError):

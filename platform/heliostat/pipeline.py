@@ -23,6 +23,9 @@ from heliostat.tracking import check_reachable, tracking_uri
 from heliostat.training.budget import steps_within
 from heliostat.training.config import TrainConfig
 from heliostat.training.run import check_model, train_model
+from heliostat.tuning.config import TuneConfig
+from heliostat.tuning.run import SweepInputs, settings_of, tune_hyperparameters
+from heliostat.tuning.settings import Settings
 from heliostat.workspace import Workspace
 
 Result = TypeVar("Result")
@@ -37,6 +40,7 @@ class Chain:
     models: dict[str, Artifact] = field(default_factory=dict)
     dataset: Artifact | None = None
     report: Artifact | None = None
+    sweep: Artifact | None = None
     answer: dict[str, float] = field(default_factory=dict)
     done: int = 0
 
@@ -127,8 +131,10 @@ def _make_models(
         chain.dataset = chain.step(
             "data", lambda: prepare_data(data, chain.models.get("base"), workspace, force)
         )
-    if recipe.train and "train" in stages:
-        train = recipe.train
+    train = recipe.train
+    if recipe.tune and train and "tune" in stages:
+        train = _tune(recipe, recipe.tune, train, chain, workspace, force)
+    if train and "train" in stages:
         tuned = chain.step("train", lambda: train_model(train, chain.newest, chain.data, workspace, force))
         chain.models["tuned"] = tuned
     if recipe.evaluate and "evaluate" in stages:
@@ -142,6 +148,23 @@ def _make_models(
             "compress", lambda: compress_model(compress, chain.newest, chain.data, workspace, force)
         )
         chain.models[str(small.facts["scheme"])] = small
+
+
+def _tune(
+    recipe: Recipe, tune: TuneConfig, train: TrainConfig, chain: Chain, workspace: Workspace, force: bool
+) -> TrainConfig:
+    """The best trial's training; where its model was searched, too, that is the chain's base from now on."""
+    assert recipe.model is not None, "whoever trains has a model"
+    start = Settings(train=train, model=recipe.model)
+    data = recipe.tokenizer_data
+    documents = prepare_data(data, None, workspace) if data else None
+    shaped = any(key.startswith("model.") for key in tune.search_space)
+    inputs = SweepInputs(None if shaped else chain.newest, chain.data, documents)
+    chain.sweep = chain.step("tune", lambda: tune_hyperparameters(tune, start, inputs, workspace, force))
+    best = settings_of(chain.sweep)
+    if not isinstance(best.model, str) and shaped:
+        chain.models["base"] = make_model(best.model, documents, workspace)
+    return best.train
 
 
 def _base_model(recipe: Recipe, chain: Chain, workspace: Workspace, force: bool) -> Artifact:

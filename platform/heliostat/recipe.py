@@ -18,8 +18,10 @@ from heliostat.training.adapter_config import VIRTUAL_TOKENS
 from heliostat.training.config import RewardObjective, TrainConfig
 from heliostat.training.placement import check_placement
 from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
+from heliostat.tuning.config import TuneConfig
+from heliostat.tuning.settings import Space
 
-STAGES = ("pretrain", "data", "train", "evaluate", "compress", "serve")
+STAGES = ("pretrain", "data", "tune", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 NAMES_TAKEN = ("base", "tuned", "int4", "int8")
 
@@ -27,6 +29,7 @@ NAMES_TAKEN = ("base", "tuned", "int4", "int8")
 NEEDS = {
     "pretrain": (),
     "data": (),
+    "tune": ("data", "train"),
     "train": ("data",),
     "evaluate": ("data",),
     "compress": ("data",),
@@ -101,6 +104,9 @@ class Recipe(Config):
     )
     pretrain: tuple[PretrainStage, ...] = ()
     data: DataConfig | None = None
+    tune: TuneConfig | None = Field(
+        default=None, description="what of 'train:' is to be found; the best trial is what 'train' ends with"
+    )
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
     compress: CompressConfig | None = None
@@ -140,6 +146,7 @@ class Recipe(Config):
         elif not isinstance(self.model, str):
             self._check_scratch(self.model)
         self._check_what_training_leaves()
+        self._check_tuning()
         named = Counter([*NAMES_TAKEN, *(stage.name for stage in self.pretrain)])
         if twice := [name for name, times in named.items() if times > 1]:
             raise ValueError(f"'pretrain:' calls a stage {twice[0]!r} like another model; rename it")
@@ -163,6 +170,16 @@ class Recipe(Config):
             raise ValueError(
                 f"objective reward ends with a model that scores texts and writes none; leave '{after}:' "
                 "out, its figures on held-out pairs come with train: {validation: {every_steps: ...}}"
+            )
+
+    def _check_tuning(self) -> None:
+        if self.tune is None or self.model is None or self.train is None:
+            return
+        shaped = next((key for key in self.tune.search_space if key.startswith("model.")), None)
+        if shaped and self.pretrain:
+            raise ValueError(
+                f"tune.search_space: '{shaped}' changes the model, and 'pretrain:' has trained it before; "
+                "search in a recipe of its own without 'pretrain:'"
             )
 
     def _check_without_model(self) -> None:
@@ -213,6 +230,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
     if recipe.data:
         findings.append(_check_data("data", recipe.data))
     check_layouts(recipe)
+    if recipe.tune:
+        findings += _check_tune(recipe, recipe.tune)
     if recipe.train:
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
@@ -236,6 +255,14 @@ def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:
     from heliostat.models.from_scratch import check_scratch
 
     return check_scratch(model)
+
+
+def _check_tune(recipe: Recipe, tune: TuneConfig) -> list[str]:
+    assert recipe.train is not None, "the chain was checked"
+    assert recipe.model is not None, "the chain was checked"
+    refused = Space.around(tune, recipe.train, recipe.model).check()
+    said = f"tune: {tune.num_trials} trials of {tune.searcher.kind}, scheduler {tune.scheduler.kind}"
+    return [said, *(f"tune: left out: {line}" for line in refused)]
 
 
 def _check_data(title: str, data: DataConfig) -> str:

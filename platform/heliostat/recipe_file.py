@@ -62,33 +62,39 @@ class RecipeFile:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2020-13-45
             raise ConfigError(f"override '{override}': '{text}' is not a YAML value") from None
+        self.put(location, value, f"override '{override}'")
+
+    def put(self, location: tuple[str, ...], value: Any, origin: str) -> None:
+        """Set one value; `origin` says in errors where it came from.
+
+        Raises:
+            ConfigError: there is a value where a section would have to be, or no such place in a list.
+        """
         section: Any = self.values
         for part in location[:-1]:
-            section = _descend(section, part, override)
+            section = _descend(section, part, origin)
         if isinstance(section, list):
-            section[_index(section, location[-1], override)] = value
+            section[_index(section, location[-1], origin)] = value
         else:
             section[location[-1]] = value
-        self.origins[tuple(int(part) if part.isdigit() else part for part in location)] = (
-            f"override '{override}'"
-        )
+        self.origins[tuple(int(part) if part.isdigit() else part for part in location)] = origin
 
 
-def _descend(section: Any, part: str, override: str) -> Any:
+def _descend(section: Any, part: str, origin: str) -> Any:
     if isinstance(section, list):
-        return section[_index(section, part, override)]
+        return section[_index(section, part, origin)]
     following = section.setdefault(part, {})
     if following is None:
         following = section[part] = {}
     if not isinstance(following, (dict, list)):
-        raise ConfigError(f"override '{override}': '{part}' is a value, not a section")
+        raise ConfigError(f"{origin}: '{part}' is a value, not a section")
     return following
 
 
-def _index(section: list[Any], part: str, override: str) -> int:
+def _index(section: list[Any], part: str, origin: str) -> int:
     if part.isdigit() and int(part) < len(section):
         return int(part)
-    raise ConfigError(f"override '{override}': '{part}' is not a position in a list of {len(section)}")
+    raise ConfigError(f"{origin}: '{part}' is not a position in a list of {len(section)}")
 
 
 def _layers(path: Path, seen: tuple[Path, ...]) -> list[RecipeFile]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import heliostat
 
 ArtifactKind = Literal["dataset", "tokenized", "model", "adapter", "quantized", "report"]
+Status = Literal["running", "finished", "stopped", "failed"]
 CERTIFICATE_NAME = "artifact.json"
 
 
@@ -91,7 +92,7 @@ class Run(Record):
 
     id: str
     stage: str
-    status: Literal["running", "finished", "failed"]
+    status: Status
     config: dict[str, Any]
     fingerprint: str
     inputs: tuple[str, ...]
@@ -102,6 +103,8 @@ class Run(Record):
     finished_at: datetime | None = None
     error: str | None = None
     tracking_run_id: str | None = None
+    parent: str | None = None
+    """The run that this one is a part of, such as the sweep of a trial; None for one of its own."""
     provenance: Provenance
 
 

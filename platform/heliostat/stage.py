@@ -14,14 +14,22 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from heliostat.config import Config, explain_difference
-from heliostat.errors import ArtifactError, HeliostatError
-from heliostat.records import Artifact, ArtifactKind, Provenance, Run, first_problem, now
+from heliostat.errors import ArtifactError, HeliostatError, StoppedError
+from heliostat.records import Artifact, ArtifactKind, Provenance, Run, Status, first_problem, now
 from heliostat.storage import Publication, find_artifact, lock, publish, staging
 from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace, key_of
 
 RUN_FILE = "run.json"
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """The run that other runs are parts of, as a sweep is of its trials: its own id, and MLflow's."""
+
+    run_id: str
+    tracking_run_id: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Request:
     parents: tuple[Artifact, ...] = ()
     sources: str = ""
     """A fingerprint of inputs that are not artifacts (source files); "" when there are none."""
+    part_of: "PartOf | None" = None
+    """The run that this one is a part of."""
 
     @property
     def key(self) -> str:
@@ -104,7 +114,7 @@ def find_or_make(
     except the run's folder, from which an interrupted run goes on.
 
     Raises:
-        ArtifactError: another process is making the same artifact right now.
+        BusyError: another process is making the same artifact right now.
     """
     path = workspace.path(request.kind, request.name, request.key)
     found = None if force else find_artifact(workspace.storage, path)
@@ -157,11 +167,12 @@ def _on_record(workspace: Workspace, request: Request) -> Iterator[StageRun]:
         yield run
     except BaseException as error:
         reason = str(error) if isinstance(error, HeliostatError) else f"{type(error).__name__}: {error}"
+        status: Status = "stopped" if isinstance(error, StoppedError) else "failed"
         run.record = run.record.model_copy(
-            update={"status": "failed", "finished_at": now(), "error": reason[:2000]}
+            update={"status": status, "finished_at": now(), "error": reason[:2000]}
         )
         # A disk that is full takes no record either. What ended the work must not be hidden by that.
-        for note in (run.save, partial(run.tracker.finish, run.tracking_run_id, failed=True)):
+        for note in (run.save, partial(run.tracker.finish, run.tracking_run_id, status)):
             try:
                 note()
             except HeliostatError as refused:
@@ -169,13 +180,14 @@ def _on_record(workspace: Workspace, request: Request) -> Iterator[StageRun]:
         raise
     run.record = run.record.model_copy(update={"status": "finished", "finished_at": now()})
     run.save()
-    run.tracker.finish(run.tracking_run_id, failed=False)
+    run.tracker.finish(run.tracking_run_id, "finished")
 
 
 def _start(workspace: Workspace, request: Request) -> StageRun:
     path = workspace.run_path(request.stage, request.key)
     earlier = read_run(workspace, path)
     tracker = Tracker.of(workspace)
+    parent = request.part_of.tracking_run_id if request.part_of else None
     record = Run(
         id=path.rpartition("/")[2],
         stage=request.stage,
@@ -186,9 +198,10 @@ def _start(workspace: Workspace, request: Request) -> StageRun:
         attempts=earlier.attempts + 1 if earlier else 1,
         started_at=now(),
         tracking_run_id=earlier.tracking_run_id if earlier else None,
+        parent=request.part_of.run_id if request.part_of else None,
         provenance=Provenance.collect(),
     )
-    record = record.model_copy(update={"tracking_run_id": tracker.start(record)})
+    record = record.model_copy(update={"tracking_run_id": tracker.start(record, parent)})
     run = StageRun(workspace, path, record, tracker)
     run.save()
     return run

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from heliostat.errors import ArtifactError, StorageError
+from heliostat.errors import ArtifactError, BusyError, StorageError
 from heliostat.records import (
     CERTIFICATE_NAME,
     Artifact,
@@ -370,7 +370,7 @@ def lock(storage: Storage, path: str) -> Iterator[None]:
     comes last either result is whole.
 
     Raises:
-        ArtifactError: another run holds it.
+        BusyError: another run holds it.
     """
     if storage.remote:
         yield
@@ -384,7 +384,7 @@ def lock(storage: Storage, path: str) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArtifactError(
+            raise BusyError(
                 f"{target.name}: an identical run is going on ({_holder(stream)}); wait for it or stop it"
             ) from None
         stream.truncate(0)

@@ -59,6 +59,10 @@ def describe(result: Any) -> str:
             f"{facts['trainable_parameters']:,} of {facts['all_parameters']:,} parameters, "
             f"{facts['tokens_per_second']:.0f} tokens/s"
         )
+    if result.kind == "report" and "importances" in facts:
+        best, tried = facts["best"], ", ".join(f"{count} {how}" for how, count in facts["trials"].items())
+        point = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in best["point"].items())
+        return f"{tried}; best {facts['metric']} {best['value']:.4f} with {point}"
     if result.kind == "report":
         return "perplexity " + ", ".join(f"{name} {value:.2f}" for name, value in facts["perplexity"].items())
     if result.kind == "quantized":

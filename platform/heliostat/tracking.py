@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.errors import TrackingError
-from heliostat.records import Run
+from heliostat.records import Run, Status
 from heliostat.workspace import Workspace
 
 EXPERIMENT = "heliostat"
@@ -46,8 +46,10 @@ class Tracker:
         """The tracker of a workspace: $MLFLOW_TRACKING_URI, else SQLite in the workspace."""
         return cls(tracking_uri(workspace))
 
-    def start(self, run: Run) -> str:
+    def start(self, run: Run, parent: str | None = None) -> str:
         """Open a run under its own name, or again after an interruption; returns MLflow's run id.
+
+        With `parent`, MLflow's id of another run, it is a child of that.
 
         Raises:
             TrackingError: as all methods do, when the store refuses.
@@ -57,7 +59,7 @@ class Tracker:
             if run_id:
                 client.update_run(run_id, status="RUNNING")
             else:
-                run_id = _create_run(client, run)
+                run_id = _create_run(client, run, parent)
         return run_id
 
     def log(self, run_id: str, metrics: dict[str, float], step: int = 0) -> None:
@@ -74,10 +76,10 @@ class Tracker:
             for first in range(0, len(entries), METRICS_IN_ONE_BATCH):
                 client.log_batch(run_id, entries[first : first + METRICS_IN_ONE_BATCH])
 
-    def finish(self, run_id: str, failed: bool) -> None:
+    def finish(self, run_id: str, status: Status) -> None:
         """Close a run."""
         with self._in_one_line() as client:
-            client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+            client.set_terminated(run_id, {"stopped": "KILLED"}.get(status, status.upper()))
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """A metric's (step, value) pairs in order of steps; a step logged twice keeps its last value."""
@@ -239,10 +241,11 @@ def _make_sqlite_store(file: Path) -> None:
             made.replace(file)
 
 
-def _create_run(client: Any, run: Run) -> str:
+def _create_run(client: Any, run: Run, parent: str | None) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
     tags = {"heliostat.stage": run.stage, "heliostat.run": run.id, "mlflow.user": run.provenance.user}
+    tags |= {"mlflow.parentRunId": parent} if parent else {}
     run_id = str(client.create_run(experiment_id, run_name=run.id, tags=tags).info.run_id)
     for key, value in _flatten(run.config).items():
         client.log_param(run_id, key, value)

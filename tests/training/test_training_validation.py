@@ -73,3 +73,27 @@ def run_name(config, inputs) -> str:
         )
         .rpartition("/")[2]
     )
+
+
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.lengthy)])
+def test_workers_that_score_say_what_a_task_says(ray_cluster, training_inputs, tmp_path, zero_stage):
+    found = []
+    for number, validation in enumerate(({"by": "task"}, {"by": "workers"})):
+        workspace = Workspace.resolve(str(tmp_path / str(number)))
+        config = TrainConfig(
+            adapter=LoraAdapter(r=4, alpha=8),
+            max_steps=5,
+            learning_rate=0.01,
+            num_workers=2,
+            micro_batch_size=2,
+            layout={"zero": {"stage": zero_stage}},
+            # five sequences in batches of two: one worker has a batch more than the other
+            validation={"at_steps": [2, 3], "split": "test", "max_sequences": 5, "num_samples": 0}
+            | validation,
+        )
+        train_model(config, training_inputs.model, training_inputs.dataset, workspace)
+        (run,) = Path(workspace.storage.uri("runs")).glob("train-*")
+        tracking_run_id = json.loads((run / "run.json").read_text())["tracking_run_id"]
+        found.append(dict(Tracker.of(workspace).history(tracking_run_id, "validation_loss")))
+    assert list(found[0]) == [2, 3, 5]
+    assert found[1] == pytest.approx(found[0], abs=1e-5)

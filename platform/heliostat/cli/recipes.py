@@ -9,7 +9,7 @@ from heliostat.cli.arguments import Overrides, RecipePath
 
 app = typer.Typer(help="Look at recipes and their keys.", rich_markup_mode=None, no_args_is_help=True)
 
-Section = Literal["model", "pretrain", "data", "train", "evaluate", "compress", "serve", "recipe"]
+Section = Literal["model", "pretrain", "data", "tune", "train", "evaluate", "compress", "serve", "recipe"]
 
 
 def validate(recipe: RecipePath, overrides: Overrides = None) -> None:

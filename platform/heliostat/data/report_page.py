@@ -7,49 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from heliostat import page as html
 from heliostat.data.report import Histogram, Report
 
 MOST_BARS = 20
-
-_STYLE = """
-:root { color-scheme: light dark; --page: #fbfaf7; --card: #fff; --ink: #1d2330;
-  --quiet: #667085; --line: #e4e2dc; --bar: #d9822b; --learned: #fde7c4; --learned-ink: #5b3606; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171d; --card: #1c2129; --ink: #e8eaee;
-  --quiet: #98a2b3; --line: #2d343f; --bar: #f0a04b; --learned: #573c14; --learned-ink: #ffe9c7; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 24px 16px 48px; max-width: 1080px; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 16px; overflow-wrap: anywhere; }
-h2 { font-size: 1rem; margin: 0 0 12px; }
-p { color: var(--quiet); margin: 0 0 12px; font-size: .875rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px;
-  margin-bottom: 12px; }
-.figures div, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: 14px 16px; }
-.figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
-.figures span { color: var(--quiet); font-size: .8125rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px; }
-.wide { grid-column: 1 / -1; }
-.bars { display: grid; grid-template-columns: minmax(80px, auto) minmax(60px, 1fr) auto; gap: 6px 12px;
-  align-items: center; font-size: .875rem; }
-.bars span { overflow-wrap: anywhere; }
-.bars b, td, th { font-variant-numeric: tabular-nums; text-align: right; font-weight: 500; }
-.bars svg { width: 100%; height: 14px; display: block; }
-rect { fill: var(--bar); }
-rect.rail { fill: var(--line); opacity: .55; }
-.histogram { width: 100%; height: 140px; display: block; border-bottom: 1px solid var(--line); }
-.axis { display: flex; justify-content: space-between; color: var(--quiet); font-size: .8125rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; }
-th, td { padding: 6px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child { text-align: left; }
-thead th { color: var(--quiet); }
-.words td:last-child, .words th:last-child { text-align: left; white-space: normal; min-width: 200px; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 10px; padding: 12px; border-radius: 8px;
-  border: 1px solid var(--line); font: 13px/1.55 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 0 12px; }
-mark { background: var(--learned); color: var(--learned-ink); border-radius: 3px; }
-"""
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -62,37 +23,26 @@ def write_report(folder: Path, report: Report) -> None:
 def page(report: Report) -> str:
     """The whole file."""
     cards = [
-        _card("From rows to documents", _bars(report.funnel)),
-        _card("Dropped, by reason", _bars(_largest(report.dropped)) or "<p>Nothing was dropped.</p>"),
-        _card("The steps", _steps_table(report.steps), wide=True),
-        _card(f"Length in {report.histogram.unit}", _draw_histogram(report.histogram)),
-        _card("Domains, in documents", _bars(_largest(report.domains))),
-        _card("Splits", _table("split", report.split_columns, report.splits)),
-        _card("Personal data found", _bars(_largest(report.pii)) or "<p>None found, or not looked for.</p>"),
-        *([_card("Languages", _bars(_largest(report.languages)))] if report.languages else []),
-        *([_card("Scores of what was kept", _scores_table(report.scores))] if report.scores else []),
-        *([_card("Quality, before and after", _quality_table(report.quality))] if report.quality else []),
+        html.card("From rows to documents", _bars(report.funnel)),
+        html.card("Dropped, by reason", _bars(_largest(report.dropped)) or "<p>Nothing was dropped.</p>"),
+        html.card("The steps", _steps_table(report.steps), wide=True),
+        html.card(f"Length in {report.histogram.unit}", _draw_histogram(report.histogram)),
+        html.card("Domains, in documents", _bars(_largest(report.domains))),
+        html.card("Splits", html.table("split", report.split_columns, report.splits)),
+        html.card(
+            "Personal data found", _bars(_largest(report.pii)) or "<p>None found, or not looked for.</p>"
+        ),
+        *([html.card("Languages", _bars(_largest(report.languages)))] if report.languages else []),
+        *([html.card("Scores of what was kept", _scores_table(report.scores))] if report.scores else []),
+        *([html.card("Quality, before and after", _quality_table(report.quality))] if report.quality else []),
         *(
-            [_card("Near-duplicates, kept and dropped", _repeats(report.repeats), wide=True)]
+            [html.card("Near-duplicates, kept and dropped", _repeats(report.repeats), wide=True)]
             if report.repeats
             else []
         ),
-        _card("Documents, as the model sees them", _samples(report.samples), wide=True),
+        html.card("Documents, as the model sees them", _samples(report.samples), wide=True),
     ]
-    figures = "".join(
-        f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for label, value in report.figures
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{escape(report.title)}</h1>"
-        f'<div class="figures">{figures}</div><div class="cards">{"".join(cards)}</div></body></html>\n'
-    )
-
-
-def _card(title: str, body: str, wide: bool = False) -> str:
-    return f"<section{' class=wide' if wide else ''}><h2>{escape(title)}</h2>{body}</section>"
+    return html.page(report.title, report.figures, cards)
 
 
 def _largest(values: dict[str, int]) -> list[tuple[str, int]]:
@@ -147,13 +97,13 @@ def _steps_table(steps: tuple[dict[str, Any], ...]) -> str:
         )
         for row in steps
     }
-    return _table("step", ("in", "out", "dropped", "reasons"), rows, "words")
+    return html.table("step", ("in", "out", "dropped", "reasons"), rows, "words")
 
 
 def _scores_table(scores: dict[str, dict[str, float]]) -> str:
     columns = tuple(next(iter(scores.values())))
     rows = {name: tuple(f"{values[column]:.3g}" for column in columns) for name, values in scores.items()}
-    return _table("score", columns, rows)
+    return html.table("score", columns, rows)
 
 
 def _quality_table(quality: tuple[dict[str, Any], ...]) -> str:
@@ -166,7 +116,7 @@ def _quality_table(quality: tuple[dict[str, Any], ...]) -> str:
         )
         for row in quality
     }
-    return _table("figure", ("before", "after", "target", ""), rows)
+    return html.table("figure", ("before", "after", "target", ""), rows)
 
 
 def _figure(value: float | None) -> str:
@@ -181,18 +131,6 @@ def _repeats(repeats: tuple[dict[str, Any], ...]) -> str:
         for each in repeats
     )
     return f"<p>On the left what stays, on the right what went.</p>{blocks}"
-
-
-def _table(first: str, columns: tuple[str, ...], rows: dict[str, tuple[str, ...]], style: str = "") -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
-        for name, values in rows.items()
-    )
-    return (
-        f'<div class="scroll {style}"><table><thead><tr><th>{escape(first)}</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
 
 
 def _samples(samples: tuple[tuple[tuple[str, bool], ...], ...]) -> str:

@@ -230,6 +230,18 @@ class TrainConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _check_validation(self) -> Self:
+        cut = next(
+            (n for n in ("pipeline_parallel", "sequence_parallel") if getattr(self.layout, n) > 1), None
+        )
+        if self.validation and self.validation.by == "workers" and cut:
+            raise ValueError(
+                f"validation: {{by: workers}} needs the whole model in one pass, and {cut} cuts it; the "
+                "nearest is validation: {by: task}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_together(self) -> Self:
         """What an objective or an adapter cannot do under a layout."""
         layout, adapter, objective = self.layout, self.adapter, self.objective

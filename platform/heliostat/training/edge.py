@@ -24,7 +24,7 @@ from ray.train import (
 )
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from heliostat.errors import TrainingError
+from heliostat.errors import StoppedError, TrainingError
 from heliostat.models.adapters import merge_adapter
 from heliostat.progress import progress
 from heliostat.ray_session import options_of
@@ -36,6 +36,7 @@ from heliostat.training.edge_stop import StopBell
 from heliostat.training.edge_trainer import LeanTrainer
 from heliostat.training.edge_validation import validate_checkpoint
 from heliostat.training.findings import forget_findings, note_finding, read_findings
+from heliostat.training.follower import Follower
 from heliostat.training.job import TRAINED_FOLDER, TrainingJob
 from heliostat.training.memory_advice import adapt, explain, is_out_of_memory
 from heliostat.training.watchers import Finding, StallClock, Watchers
@@ -119,12 +120,15 @@ class Trained:
     all_parameters: int
 
 
-def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> Trained:
+def run_training(
+    job: TrainingJob, run: StageRun, steps: int, target: Path, follower: Follower | None = None
+) -> Trained:
     """Train on the cluster and put the trained parameters into `target`.
 
     Raises:
-        TrainingError: a worker failed more often than `max_failures`, ran out of memory and could not be
-            adapted, or the run was told to stop.
+        StoppedError: the run was told to stop.
+        TrainingError: a worker failed more often than `max_failures`, or ran out of memory and could not be
+            adapted.
     """
     job = replace(
         job,
@@ -135,14 +139,14 @@ def run_training(job: TrainingJob, run: StageRun, steps: int, target: Path) -> T
     forget_findings(run.local_folder)
     while True:
         try:
-            with _stop_bell(job) as told, _progress(run.local_folder, steps, job.config.watch):
+            with _stop_bell(job) as told, _follow(run.local_folder, steps, told, follower):
                 result = _trainer(told, run, steps).fit()
             break
         except TrainingFailedError as error:
             job = replace(job, config=_config_that_fits(job.config, error, run))
     done = int(result.metrics["steps"][-1]["step"])
     if done < steps:
-        raise TrainingError(_why_stopped(run.local_folder, done, steps))
+        raise StoppedError(_why_stopped(run.local_folder, done, steps))
     with result.checkpoint.as_directory() as checkpoint:
         shutil.copytree(Path(checkpoint) / TRAINED_FOLDER, target, dirs_exist_ok=True)
     return Trained(*result.metrics["parameters"])
@@ -205,7 +209,7 @@ def _trainer(job: TrainingJob, run: StageRun, steps: int) -> LeanTrainer:
 def _checkpoints_kept(config: TrainConfig) -> CheckpointConfig:
     """The last ones; of validated ones the last and the best."""
     number = config.checkpoint.num_to_keep
-    if config.validation is None:
+    if _validation(config) is None:
         return CheckpointConfig(num_to_keep=number)
     return CheckpointConfig(
         num_to_keep=number,
@@ -215,7 +219,7 @@ def _checkpoints_kept(config: TrainConfig) -> CheckpointConfig:
 
 
 def _validation(config: TrainConfig) -> ValidationConfig | None:
-    if config.validation is None:
+    if config.validation is None or config.validation.by == "workers":
         return None
     options = options_of(config.validation.resources)
     return ValidationConfig(validate_checkpoint, ray_remote_kwargs=options)
@@ -253,20 +257,27 @@ def merge_on_cluster(config: TrainConfig, base: Path, adapter: Path, target: Pat
 
 
 @contextmanager
-def _progress(folder: Path, steps: int, watch: WatchConfig) -> Iterator[None]:
-    """Show a bar that follows the controller's metrics file, and say what the watchers found."""
+def _follow(folder: Path, steps: int, job: TrainingJob, follower: Follower | None) -> Iterator[None]:
+    """Show a bar that goes by the controller's metrics file, say what the watchers found, and let others see
+    the steps."""
     done = threading.Event()
-    clock = StallClock(watch.stall, time.monotonic())
+    clock = StallClock(job.config.watch.stall, time.monotonic())
     with progress("train", steps, "steps") as report:
 
+        def look() -> None:
+            written = read_metrics(folder)
+            if not written:
+                return
+            last = written[-1]
+            clock.step_done(int(last["step"]), time.monotonic())
+            report(last["step"], f"loss {last['loss']:.3f}, {last['tokens_per_second']:.0f} tokens/s")
+            if follower:
+                follower.see(written)
+
         def follow() -> None:
-            told = 0
+            told, rung = 0, False
             while not done.wait(1.0):
-                written = read_metrics(folder)
-                if written:
-                    last = written[-1]
-                    clock.step_done(int(last["step"]), time.monotonic())
-                    report(last["step"], f"loss {last['loss']:.3f}, {last['tokens_per_second']:.0f} tokens/s")
+                look()
                 stalled = clock.check(time.monotonic())
                 if stalled:
                     note_finding(folder, stalled)
@@ -276,6 +287,9 @@ def _progress(folder: Path, steps: int, watch: WatchConfig) -> Iterator[None]:
                 for finding in found[told:]:
                     logger.warning("%s", finding.message)
                 told = len(found)
+                if follower and follower.wants_stop() and not rung:
+                    StopBell(job.stop_bell).ring()
+                    rung = True
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -284,6 +298,7 @@ def _progress(folder: Path, steps: int, watch: WatchConfig) -> Iterator[None]:
         finally:
             done.set()
             thread.join()
+            look()
 
 
 def _why_stopped(folder: Path, done: int, steps: int) -> str:

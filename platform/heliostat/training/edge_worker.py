@@ -40,6 +40,7 @@ from heliostat.training.placement import coordinates
 from heliostat.training.schedule import learning_rate_at, num_steps, share_of
 from heliostat.training.step_figures import StepFigures
 from heliostat.training.timing import StepTimer, timed_collectives
+from heliostat.training.validation import HeldOut
 
 SECONDS_BETWEEN_REPORTS = 1.0
 """A report is a barrier over all workers and a call to the controller; short steps share one."""
@@ -87,6 +88,14 @@ class Worker:
             place = coordinates(self._rank, config.layout, self._num_workers)
             assert isinstance(prepared.objective, PackedBatches), "the config refuses those over whole rows"
             self._objective = prepared.objective.piece(place.sequence, config.layout.sequence_parallel)
+        self._held_out = None
+        if config.validation and config.validation.by == "workers":
+            self._held_out = HeldOut(
+                prepared.objective.for_split(config.validation.split),
+                config.validation.max_sequences,
+                config.micro_batch_size,
+                (self._engine.replica, config.replicas(self._num_workers)),
+            )
         self._experts = None
         if config.layout.tensor_parallel * config.layout.pipeline_parallel == 1:
             self._experts = ExpertLoad.attach(
@@ -99,6 +108,9 @@ class Worker:
             self._rows.append(self._step(step))
             told, due = self._agree()
             validated = self._is_validated(step + 1)
+            if validated and self._held_out:
+                self._rows[-1] |= self._validate(self._held_out)
+                validated, due = False, True
             last = step + 1 == self._steps
             if last or told or validated or (step + 1) % self._config.checkpoint.every_steps == 0:
                 self._report_with_checkpoint(step + 1, with_trained=last or validated, validated=validated)
@@ -111,9 +123,20 @@ class Worker:
 
     def _is_validated(self, steps_done: int) -> bool:
         validation = self._config.validation
-        return validation is not None and (
-            steps_done == self._steps or steps_done % validation.every_steps == 0
+        return validation is not None and (steps_done == self._steps or validation.is_due(steps_done))
+
+    def _validate(self, held_out: HeldOut) -> dict[str, float]:
+        """Score what is held out; the time it takes is no step's."""
+
+        def mean(summed: torch.Tensor) -> None:
+            torch.distributed.all_reduce(summed)
+            summed /= self._num_workers
+
+        figures = held_out.metrics(
+            self._engine.engine, self._engine.device, mean if self._num_workers > 1 else None
         )
+        self._timer.finish()
+        return figures
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimizer step over the global batch. Its metrics are the same on every rank but for times."""
@@ -135,6 +158,7 @@ class Worker:
         return {
             "step": float(step + 1),
             **sums,
+            "tokens": float(tokens),
             "learning_rate": learning_rate,
             "gradient_norm": self._engine.gradient_norm,
             **({"step_skipped": 1.0} if self._engine.step_skipped else {}),

@@ -6,8 +6,8 @@ from typing import Any
 
 from heliostat.models.importing import import_model
 from heliostat.ray_session import require_resources
-from heliostat.records import Artifact
-from heliostat.stage import Request, StageRun, find_or_make
+from heliostat.records import Artifact, ArtifactKind
+from heliostat.stage import PartOf, Request, StageRun, find_or_make
 from heliostat.storage import Publication, artifact_folder
 from heliostat.tokenized import require_same_tokenizer
 from heliostat.tracking import read_metrics
@@ -18,6 +18,7 @@ from heliostat.training.config import (
     LoraAdapter,
     TrainConfig,
 )
+from heliostat.training.follower import Follower
 from heliostat.training.model_shape import ModelShape
 from heliostat.training.objectives.preflight import open_rows, require_same_vocabulary
 from heliostat.training.placement import check_placement
@@ -39,6 +40,34 @@ def train_model(
         DataError: the dataset was tokenized with another tokenizer than the model's.
         TrainingError: a worker failed.
     """
+    trained = train_parameters(config, model, dataset, workspace, force=force)
+    if not isinstance(config.adapter, LoraAdapter):
+        return trained  # what stands in front of a text is no part of any weight, and cannot be merged
+    return _merge(config, model, trained, workspace, force)
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a run is a part of, and who follows it."""
+
+    part_of: PartOf
+    follower: Follower
+
+
+def train_parameters(
+    config: TrainConfig,
+    model: Artifact,
+    dataset: Artifact,
+    workspace: Workspace,
+    following: Following | None = None,
+    force: bool = False,
+) -> Artifact:
+    """What `train_model` does before it merges: the adapter, or the model where that is what is trained.
+
+    Raises:
+        StoppedError: the run was told to stop; its state is kept.
+        HeliostatError: as `train_model`.
+    """
     require_same_tokenizer(dataset, model)
     check_model(config, model, dataset.facts.get("max_sequence_length"))
     for split in ("train", *((config.validation.split,) if config.validation else ())):
@@ -46,16 +75,16 @@ def train_model(
     teacher = _teacher(config, model, workspace)
     parents = (model, dataset, *([teacher] if teacher else []))
     own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))
-    request = Request("train", "model" if own else "adapter", config.name, config, parents)
+    kind: ArtifactKind = "model" if own else "adapter"
+    part_of = following.part_of if following else None
+    request = Request("train", kind, config.name, config, parents, part_of=part_of)
 
     def train(publication: Publication, run: StageRun) -> None:
         require_resources(config.resources_per_worker, config.min_workers, "train.num_workers")
-        publication.facts.update(_train(publication, run, TrainingInputs(config, model, dataset, teacher)))
+        inputs = TrainingInputs(config, model, dataset, teacher)
+        publication.facts.update(_train(publication, run, inputs, following.follower if following else None))
 
-    trained = find_or_make(workspace, request, train, force)
-    if not isinstance(config.adapter, LoraAdapter):
-        return trained  # what stands in front of a text is no part of any weight, and cannot be merged
-    return _merge(config, model, trained, workspace, force)
+    return find_or_make(workspace, request, train, force)
 
 
 def check_model(config: TrainConfig, model: Artifact, max_sequence_length: int | None = None) -> None:
@@ -78,14 +107,18 @@ class TrainingInputs:
     teacher: Artifact | None
 
 
-def _train(publication: Publication, run: StageRun, inputs: TrainingInputs) -> dict[str, Any]:
+def _train(
+    publication: Publication, run: StageRun, inputs: TrainingInputs, follower: Follower | None
+) -> dict[str, Any]:
     from heliostat.training.edge import run_training
     from heliostat.training.job import TrainingJob
 
     rows = open_rows(inputs.config.objective, artifact_folder(inputs.dataset), "train")
     steps = num_steps(inputs.config, len(rows))
     job = TrainingJob(inputs.config, inputs.model, inputs.dataset, inputs.teacher)
-    trained = run_training(job, run, steps, publication.folder)
+    if follower:
+        follower.begin(run.record.id)
+    trained = run_training(job, run, steps, publication.folder, follower)
     run.keep_local_folder()
     history = read_metrics(run.local_folder)
     tenth = max(1, len(history) // 10)
@@ -94,6 +127,7 @@ def _train(publication: Publication, run: StageRun, inputs: TrainingInputs) -> d
         "first_loss": _mean("loss", history[:tenth]),
         "last_loss": _mean("loss", history[-tenth:]),
         "tokens_per_second": _mean("tokens_per_second", history),
+        **_last_validation(history),
         "trainable_parameters": trained.trainable_parameters,
         "all_parameters": trained.all_parameters,
         "tokenizer": inputs.model.facts["tokenizer"],
@@ -109,6 +143,11 @@ def _teacher(config: TrainConfig, model: Artifact, workspace: Workspace) -> Arti
     teacher = import_model(config.objective.teacher, workspace)
     require_same_vocabulary(artifact_folder(model), artifact_folder(teacher))
     return teacher
+
+
+def _last_validation(history: list[dict[str, float]]) -> dict[str, float]:
+    """Figures on held-out documents, where the workers scored them behind the last step."""
+    return {name: value for name, value in history[-1].items() if name.startswith("validation_")}
 
 
 def _mean(metric: str, entries: list[dict[str, float]]) -> float:

@@ -1,0 +1,1 @@
+"""Tuning: many training runs, the best of which is kept."""

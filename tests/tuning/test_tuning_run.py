@@ -1,0 +1,77 @@
+"""Sweeps on a real Ray cluster: each trial a training run of its own, the best of which is found again."""
+
+import json
+
+import pytest
+
+from heliostat.control.inventory import list_runs
+from heliostat.errors import TrainingError
+from heliostat.stage import read_run
+from heliostat.training.config import LoraAdapter, TrainConfig
+from heliostat.training.run import train_model
+from heliostat.tuning.config import TuneConfig
+from heliostat.tuning.run import settings_of, tune_hyperparameters
+from heliostat.tuning.settings import Settings
+
+pytestmark = pytest.mark.ray
+TRAIN = TrainConfig(adapter=LoraAdapter(r=4), max_steps=8, micro_batch_size=2)
+
+
+def sweep(space, inputs, workspace, train=TRAIN, **tune):
+    config = TuneConfig.model_validate(
+        {"name": "tried", "search_space": space, "held_out": {"split": "test", "max_sequences": 4}, **tune}
+    )
+    report = tune_hyperparameters(config, Settings(train=train, model="tiny"), inputs, workspace)
+    found = json.loads(workspace.storage.read_bytes(f"reports/{report.uri.rpartition('/')[2]}/report.json"))
+    return report, {trial["number"]: trial for trial in found["results"]}
+
+
+def test_asha_ends_bad_trials_and_training_with_the_best_values_finds_what_the_trial_trained(
+    ray_cluster, sweep_inputs, workspace
+):
+    space = {"train.learning_rate": [0.0001, 0.01, 0.05, 0.001]}
+    asha = {"kind": "asha", "grace_steps": 2, "reduction_factor": 2}
+    report, trials = sweep(space, sweep_inputs, workspace, scheduler=asha)
+    assert {trial["status"] for trial in trials.values()} == {"finished", "stopped"}
+    for trial in trials.values():
+        steps = [each["step"] for each in trial["reports"]]
+        assert steps == ([2, 4, 8] if trial["status"] == "finished" else steps)
+        assert set(steps) <= {2, 4, 8}
+    best = report.facts["best"]
+    finished = [trial for trial in trials.values() if trial["status"] == "finished"]
+    assert best["value"] == min(trial["reports"][-1]["validation_loss"] for trial in finished)
+    assert report.facts["tokens"] <= report.facts["tokens_spent"]
+
+    runs = {run.id: run for run in list_runs(workspace)}
+    parents = {run.parent for run in runs.values() if run.stage == "train"}
+    assert len(parents) == 1
+    assert runs[parents.pop()].stage == "tune"
+
+    attempts = read_run(workspace, f"runs/{best['run']}").attempts
+    tuned = train_model(settings_of(report).train, sweep_inputs.base, sweep_inputs.dataset, workspace)
+    assert tuned.facts["adapter"] == best["artifact"]
+    assert read_run(workspace, f"runs/{best['run']}").attempts == attempts
+
+
+def test_a_trial_that_fails_is_told_and_one_that_cannot_fit_is_refused_and_the_others_finish(
+    ray_cluster, sweep_inputs, workspace
+):
+    space = {"train.adapter.target_modules": [["q_proj"], ["nothing"]], "train.num_workers": [1, 64]}
+    train = TRAIN.model_copy(update={"global_batch_size": 64, "micro_batch_size": 1, "max_steps": 1})
+    report, trials = sweep(space, sweep_inputs, workspace, train=train)
+    told = {
+        (*trial["point"]["train.adapter.target_modules"], trial["point"]["train.num_workers"]): trial
+        for trial in trials.values()
+    }
+    assert told["q_proj", 1]["status"] == "finished"
+    assert report.facts["best"]["number"] == told["q_proj", 1]["number"]
+    assert told["nothing", 1]["status"] == "failed"
+    assert "a llama model has no layer called nothing" in told["nothing", 1]["error"]
+    for name in ("q_proj", "nothing"):
+        assert told[name, 64]["status"] == "refused"
+        assert "asks for 64 x 1 CPU" in told[name, 64]["error"]
+
+
+def test_a_sweep_without_a_finished_trial_says_why_in_one_line(ray_cluster, sweep_inputs, workspace):
+    with pytest.raises(TrainingError, match=r"no trial ran to its end; trial 0: .*asks for 64 x 1 CPU"):
+        sweep({"train.num_workers": [64]}, sweep_inputs, workspace)
