@@ -10,7 +10,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-data bench-layouts bench-pretraining bench-training check format clean
+.PHONY: setup demo test test-slow bench-data bench-layouts bench-pretraining bench-sweeps bench-training check format clean
 
 setup: $(READY)
 
@@ -48,6 +48,10 @@ bench-layouts: $(READY)
 # A small mixture of experts from nothing, against trigrams over the same tokens. Some ten minutes.
 bench-pretraining: $(READY)
 	$(BIN)/python -m tests.bench.pretraining_benchmark $(ARGS)
+
+# Early stopping against the full grid, and two trials at once against one at a time. About an hour.
+bench-sweeps: $(READY)
+	$(BIN)/python -m tests.bench.sweeps_benchmark $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +80,28 @@ def test_a_model_without_generation_config_loads(model_copy):
     (model_copy / "generation_config.json").unlink()
     assert load_model(model_copy).num_parameters() > 0
     shutil.rmtree(model_copy)
+
+
+def pages_of(file) -> dict[str, int]:
+    """Bytes of a mapped file that this process has in memory, and of those that it has changed for itself."""
+    found = {"Rss": 0, "Anonymous": 0}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if "-" in name:
+            inside = line.endswith(str(file))
+        elif inside and name in found:
+            found[name] += 1024 * int(value.split()[0])
+    return found
+
+
+def test_weights_are_pages_of_their_file_which_processes_share(model_copy):
+    import torch
+
+    file = model_copy / "model.safetensors"
+    model = load_model(model_copy)
+    with torch.inference_mode():
+        model(torch.arange(100)[None])
+    pages = pages_of(file)
+    assert pages["Rss"] > file.stat().st_size / 2
+    assert pages["Anonymous"] == 0

@@ -85,7 +85,7 @@ def test_the_best_is_the_best_of_those_that_finished(storage):
 
 def test_the_table_lists_those_that_came_furthest_first(storage):
     lines = lines_of(CONFIG, list(some_trials(storage)))
-    assert lines[0] == ("trial", "learning_rate", "r", "status", "steps", "tokens", "validation_loss")
+    assert lines[0] == ("trial", "validation_loss", "learning_rate", "r", "status", "steps", "tokens")
     assert [line[0] for line in lines[1:]] == ["1", "0", "2", "3"]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from heliostat.tuning.config import LogUniform, TuneConfig
 from heliostat.tuning.trials import Trial
 
-WIDTH, HEIGHT, MARGIN = 640, 260, 34
+WIDTH, HEIGHT, MARGIN = 440, 240, 36  # not wider than a card, so that its letters are of its size
+MOST_MARKS = 6
 STYLE = """
 .picture { width: 100%; display: block; overflow: visible; }
 .picture path { fill: none; stroke: var(--quiet); stroke-width: 1.2; opacity: .55; }
@@ -89,7 +90,9 @@ def _places(values: list[Any], config: TuneConfig, key: str) -> tuple[list[float
     log = low > 0 and (isinstance(dimension, LogUniform) or (dimension is not None and high / low >= 10))
     scale = _scale(*((math.log(low), math.log(high)) if log else (low, high)), 0.0, 1.0)
     heights_of = [scale(math.log(value) if log else value) for value in numbers]
-    marks = dict(zip(numbers, heights_of, strict=True)) if len(set(numbers)) <= 6 else {low: 0.0, high: 1.0}
+    marks = dict(zip(numbers, heights_of, strict=True))
+    if dimension is None or len(marks) > MOST_MARKS:
+        marks = {value: marks[value] for value in (low, high)}
     return heights_of, [(f"{value:.4g}", height) for value, height in marks.items()]
 
 

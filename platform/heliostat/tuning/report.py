@@ -41,14 +41,14 @@ def lines_of(config: TuneConfig, trials: Sequence[Trial]) -> list[tuple[str, ...
     was interrupted does not change it."""
     computed = list(dict.fromkeys(key for trial in trials for key in trial.computed))
     keys = [*config.search_space, *computed]
-    header = ("trial", *(key.rpartition(".")[2] for key in keys), "status", "steps", "tokens", config.metric)
+    header = ("trial", config.metric, *(key.rpartition(".")[2] for key in keys), "status", "steps", "tokens")
     lines = [header]
     for trial in ranked(config, trials):
         value = trial.value(config.metric)
         values = (trial.point | trial.computed).get
         shown = (_show(values(key)) for key in keys)
         told = f"{value:.5f}" if value is not None else "-"
-        lines.append((str(trial.number), *shown, trial.status, str(trial.steps), f"{trial.tokens:,}", told))
+        lines.append((str(trial.number), told, *shown, trial.status, str(trial.steps), f"{trial.tokens:,}"))
     return lines
 
 
@@ -129,7 +129,7 @@ def _page(config: TuneConfig, trials: Sequence[Trial], facts: dict[str, Any]) ->
     cards = [
         card(f"{config.metric} over steps", draw_curves(config, trials, number)),
         card("Searched values and the result", draw_parallel(config, trials, number)),
-        card("What mattered", _bars(facts["importances"], common_step(trials))),
+        card("What mattered", _bars(facts["importances"], common_step(trials)), wide=True),
         card("Trials", table_of_lines(header, lines), wide=True),
         *(
             [card("What went wrong", table_of_lines(("trial", "why"), errors, "words"), wide=True)]
