@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def start(tune, inputs, root: Path) -> subprocess.Popen:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_ADDRESS")}
     arguments = [
         config,
-        TRAIN.model_dump_json(exclude_unset=True),
+        TRAIN.model_dump_json(),
         inputs.base.uri,
         inputs.dataset.uri,
         str(root),
@@ -55,17 +56,25 @@ def records(root: Path) -> dict[str, dict]:
     return {file.parent.name: json.loads(file.read_text()) for file in root.glob("runs/train-*/run.json")}
 
 
+def num_ended(root: Path) -> int:
+    return sum(trial["status"] != "running" for trial in trials(root))
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 400
+    while not happened():
+        assert process.poll() is None, "the sweep ended too early"
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("tune", [{}, ONE_BY_ONE], ids=["two-at-once", "asha"])
 def test_a_killed_sweep_goes_on_and_ends_with_the_table_of_one_that_was_not(tune, sweep_inputs, tmp_path):
     whole = start(tune, sweep_inputs, tmp_path / "whole")
     assert whole.wait(timeout=400) == 0
 
     killed = start(tune, sweep_inputs, tmp_path / "killed")
-    deadline = time.monotonic() + 400
-    while sum(trial["status"] != "running" for trial in trials(tmp_path / "killed")) < 3:
-        assert killed.poll() is None, "the sweep ended before it could be killed"
-        assert time.monotonic() < deadline, "no trials"
-        time.sleep(0.05)
+    wait_until(lambda: num_ended(tmp_path / "killed") >= 3, killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     ended = [trial for trial in trials(tmp_path / "killed") if trial["status"] != "running"]
@@ -78,3 +87,14 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_table_of_one_that_was_not(tune
     for trial in ended:
         assert after[trial["run"]] == before[trial["run"]]
     assert table(tmp_path / "killed") == table(tmp_path / "whole")
+
+
+def test_a_sweep_that_is_told_to_stop_has_its_trials_save_their_states(sweep_inputs, tmp_path):
+    told = start({}, sweep_inputs, tmp_path)
+    wait_until(lambda: any(trial["reports"] for trial in trials(tmp_path)), told)
+    told.terminate()
+    assert told.wait(timeout=150) != 0
+    assert {record["status"] for record in records(tmp_path).values()} <= {"stopped", "finished"}
+    assert "stopped as told" in next(tmp_path.glob("runs/tune-*/run.json")).read_text()
+    running = [trial for trial in trials(tmp_path) if trial["status"] == "running"]
+    assert running

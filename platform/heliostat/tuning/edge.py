@@ -5,8 +5,10 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -15,9 +17,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from heliostat.errors import StoppedError
 from heliostat.progress import Report as ShowProgress
 from heliostat.progress import progress
+from heliostat.training.edge_stop import StopBell
 from heliostat.tuning.config import AshaScheduler, MedianScheduler, TuneConfig
 from heliostat.tuning.edge_search import NotWrittenDown, Proposals
-from heliostat.tuning.edge_trial import SweepJob, TrialRun
+from heliostat.tuning.edge_trial import SECONDS_TO_SAVE, SweepJob, TrialRun
 from heliostat.tuning.settings import Space
 from heliostat.tuning.trials import Trials
 
@@ -25,6 +28,8 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 NO_END = 10**9
 
@@ -39,21 +44,24 @@ def run_trials(space: Space, job: SweepJob, trials: Trials) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     config = space.tune
     folder = tempfile.mkdtemp(prefix="heliostat-sweep-")  # Tune's own notes, which nobody reads again
-    with _told_to_stop() as told, progress("tune", config.num_trials, "trials") as report:
-        bookkeeper = Bookkeeper(config, trials, report)
+    bell = StopBell.hung()
+    with _signals() as signals, progress("tune", config.num_trials, "trials") as report:
+        proposals = Proposals(space, trials)
+        end = SweepEnd(config, trials, proposals, signals, bell)
+        bookkeeper = Bookkeeper(config, trials, report, end)
         bookkeeper.show()
         try:
             tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(TrialRun, job=job), tune.PlacementGroupFactory([_here()])
+                    tune.with_parameters(TrialRun, job=replace(job, stop_bell=bell.name)),
+                    tune.PlacementGroupFactory([_here()]),
                 ),
                 tune_config=tune.TuneConfig(
                     metric=config.metric,
                     mode=config.mode,
-                    search_alg=Proposals(space, trials),
+                    search_alg=proposals,
                     scheduler=scheduler_of(config),
                     num_samples=-1,
-                    time_budget_s=config.budget.max_hours * 3600 if config.budget.max_hours else None,
                     reuse_actors=False,
                 ),
                 run_config=tune.RunConfig(
@@ -62,13 +70,16 @@ def run_trials(space: Space, job: SweepJob, trials: Trials) -> None:
                     callbacks=[bookkeeper],
                     failure_config=tune.FailureConfig(max_failures=config.max_failures),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    stop=SpentOrTold(config, trials, told),
+                    stop=end,
                     verbose=0,
                 ),
             ).fit()
         finally:
+            bell.take_down()
             shutil.rmtree(folder, ignore_errors=True)
-    if told.is_set():
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt
+    if signals:
         raise StoppedError(f"sweep {config.name}: stopped as told; its trials are kept, run again to go on")
 
 
@@ -95,8 +106,9 @@ def scheduler_of(config: TuneConfig) -> TrialScheduler:
 class Bookkeeper(NotWrittenDown, tune.Callback):
     """Writes down what Tune hears of trials and decides about them, and shows how far the sweep is."""
 
-    def __init__(self, config: TuneConfig, trials: Trials, report: ShowProgress) -> None:
+    def __init__(self, config: TuneConfig, trials: Trials, report: ShowProgress, end: "SweepEnd") -> None:
         """`report` shows the number of trials that have ended."""
+        self._end = end
         self._config = config
         self._trials = trials
         self._report = report
@@ -105,6 +117,8 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Tune calls this for every report, those of a former attempt included."""
+        if result.get("is_stopped"):  # with its state saved, and nothing new to tell
+            return
         number = trial.config["number"]
         names = ("step", "tokens", "seconds", self._config.metric)
         self._trials.add_report(number, {name: float(result[name]) for name in names}, result.get("run"))
@@ -115,7 +129,8 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune calls this for trials that end and for those that a scheduler or the budget ends."""
-        self._trials.end(trial.config["number"], "stopped")
+        if not self._end.is_told:
+            self._trials.end(trial.config["number"], "stopped")
         self.show()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -138,14 +153,31 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
         )
 
 
-class SpentOrTold(NotWrittenDown, tune.Stopper):
-    """Ends the sweep when its tokens are spent, or when it is told to stop."""
+class SweepEnd(NotWrittenDown, tune.Stopper):
+    """Ends the sweep when its budget is spent or a signal says so, once the trials have saved their states.
+    Tune would give them five seconds."""
 
-    def __init__(self, config: TuneConfig, trials: Trials, told: threading.Event) -> None:
-        """`told` is set by a signal."""
-        self._most = config.budget.max_tokens
+    def __init__(
+        self,
+        config: TuneConfig,
+        trials: Trials,
+        proposals: Proposals,
+        signals: list[signal.Signals],
+        bell: StopBell,
+    ) -> None:
+        """The time begins to run; `signals` grows when one comes."""
+        self._budget = config.budget
         self._trials = trials
-        self._told = told
+        self._proposals = proposals
+        self._signals = signals
+        self._bell = bell
+        self._began = time.monotonic()
+        self._rang: float | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether trials end because of a signal: they are to go on another time."""
+        return bool(self._signals)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No single trial is ended by this."""
@@ -153,20 +185,37 @@ class SpentOrTold(NotWrittenDown, tune.Stopper):
 
     def stop_all(self) -> bool:
         """Tune asks again and again."""
-        return self._told.is_set() or (self._most is not None and self._trials.tokens >= self._most)
+        if self._rang is None and (self.is_told or self._is_spent()):
+            self._rang = time.monotonic()
+            self._proposals.no_more()
+            self._bell.ring()
+        if self._rang is None:
+            return False
+        return not self._proposals.num_live or time.monotonic() - self._rang > SECONDS_TO_SAVE
+
+    def _is_spent(self) -> bool:
+        tokens, hours = self._budget.max_tokens, self._budget.max_hours
+        late = hours is not None and time.monotonic() - self._began > hours * 3600
+        return late or (tokens is not None and self._trials.tokens >= tokens)
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Set by SIGTERM; Ctrl-C is Tune's own affair."""
-    told = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    former = signal.signal(signal.SIGTERM, lambda *_: told.set()) if main else None
+def _signals() -> Iterator[list[signal.Signals]]:
+    """SIGTERM and Ctrl-C, the first of each; a second Ctrl-C ends the process at once."""
+    came: list[signal.Signals] = []
+    former: dict[signal.Signals, Any] = {}
+
+    def note(number: int, frame: Any) -> None:
+        came.append(signal.Signals(number))
+        signal.signal(number, former[signal.Signals(number)])
+
+    if threading.current_thread() is threading.main_thread():
+        former |= {each: signal.signal(each, note) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield told
+        yield came
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, former)
+        for each, handler in former.items():
+            signal.signal(each, handler)
 
 
 def _here() -> dict[str, float]:

@@ -36,10 +36,22 @@ class Proposals(NotWrittenDown, Searcher):
         self._next = 0
         self._live: dict[str, int] = {}
         self._without_workers: set[str] = set()
+        self._ended = False
+
+    @property
+    def num_live(self) -> int:
+        """Trials that are going on."""
+        return len(self._live)
+
+    def no_more(self) -> None:
+        """The sweep ends with the trials there are."""
+        self._ended = True
 
     def suggest(self, trial_id: str) -> Any:
         """What the trial is told; None when there is no room, FINISHED when there are no more."""
         while True:
+            if self._ended:
+                return Searcher.FINISHED
             if self._is_full():
                 return None
             number = self._next

@@ -16,13 +16,14 @@ from typing import Any
 
 from ray import tune
 
-from heliostat.errors import BusyError, HeliostatError
+from heliostat.errors import BusyError, HeliostatError, StoppedError
 from heliostat.models.from_scratch import make_model
 from heliostat.records import Artifact
 from heliostat.stage import PartOf, local_folder_of
 from heliostat.storage import Storage
 from heliostat.tracking import read_metrics
 from heliostat.training.config import TrainConfig
+from heliostat.training.edge_stop import StopBell
 from heliostat.training.run import Following, train_parameters
 from heliostat.tuning.settings import Settings
 from heliostat.tuning.trials import Report
@@ -47,6 +48,8 @@ class SweepJob:
     """What the tokenizer of a model that is built is learned from."""
     dataset: Artifact
     metric: str
+    stop_bell: str = ""
+    """The name of what says to all trials that the sweep ends."""
     force: bool = False
     """Train again what was trained before."""
 
@@ -60,7 +63,7 @@ class TrialRun(tune.Trainable):
         self._settings = Settings.model_validate(config["settings"])
         self._before: deque[Report] = deque(config["reports"])
         self._is_over: bool = config["is_final"]
-        self._follower = TrialFollower(self._settings.train, job.metric, config["reports"])
+        self._follower = TrialFollower(self._settings.train, job, config["reports"])
         self._training: Future[dict[str, Any]] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -82,7 +85,12 @@ class TrialRun(tune.Trainable):
 
     def _train(self) -> dict[str, Any]:
         """The last report; the others come through the follower."""
-        return self._follower.finish(*self._trained())
+        try:
+            return self._follower.finish(*self._trained())
+        except StoppedError:
+            if not self._follower.stop.is_set():  # by a watcher: that is a failure, and says why
+                raise
+            return {"done": True, "is_stopped": True}
 
     def _trained(self) -> tuple[Artifact, list[dict[str, float]]]:
         """What the trial trains, and its steps."""
@@ -122,11 +130,12 @@ def _result_of(training: Future[dict[str, Any]]) -> dict[str, Any]:
 class TrialFollower:
     """Turns the steps of a run into reports, each once; the last one waits until the run is finished."""
 
-    def __init__(self, train: TrainConfig, metric: str, before: list[Report]) -> None:
+    def __init__(self, train: TrainConfig, job: SweepJob, before: list[Report]) -> None:
         """`before` was reported by a former attempt."""
         self.reports: queue.Queue[dict[str, Any] | Future[dict[str, Any]]] = queue.Queue()
         self.stop = threading.Event()
-        self._metric = metric
+        self._bell = StopBell(job.stop_bell)
+        self._metric = job.metric
         assert train.validation is not None, "trials are validated"
         self._judged = train.validation
         self._reported = int(before[-1]["step"]) if before else 0
@@ -143,7 +152,9 @@ class TrialFollower:
                 self._put(report)
 
     def wants_stop(self) -> bool:
-        """Whether Tune has stopped the trial."""
+        """Whether Tune has stopped the trial, or the sweep ends."""
+        if not self.stop.is_set() and self._bell.has_rung():
+            self.stop.set()
         return self.stop.is_set()
 
     def finish(self, trained: Artifact, rows: list[dict[str, float]]) -> dict[str, Any]:
