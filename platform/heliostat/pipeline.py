@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
+from heliostat.errors import ModelError
 from heliostat.evaluation.run import evaluate_model
 from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
@@ -98,9 +99,9 @@ def _trainings(recipe: Recipe, stages: tuple[str, ...]) -> dict[str, TrainConfig
 
 def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Workspace) -> None:
     """Refuse in seconds what would otherwise fail after the stages before it have worked for hours."""
-    check_recipe(recipe)
     workspace.storage.check_writable()
     check_reachable(tracking_uri(workspace))
+    check_recipe(recipe, workspace)
     for name, train in _trainings(recipe, stages).items():
         require_resources(train.resources_per_worker, train.min_workers, f"{name}.num_workers")
     if recipe.evaluate and "evaluate" in stages:
@@ -160,11 +161,24 @@ def _base_model(recipe: Recipe, chain: Chain, workspace: Workspace, force: bool)
         assert model is not None
         if isinstance(model, str):
             base = import_model(model, workspace, force)
+            _check_kind(recipe, base)
         else:
             base = make_model(model, documents, workspace, force)
         return add_tokens(base, recipe.added_tokens, workspace, force) if recipe.added_tokens else base
 
     return chain.step("model", make)
+
+
+def _check_kind(recipe: Recipe, base: Artifact) -> None:
+    """A compressed version can be scored and served, and no more."""
+    asked = (*recipe.stages, *(["added_tokens"] if recipe.added_tokens else []))
+    further = [each for each in asked if each in ("pretrain", "train", "compress", "added_tokens")]
+    if base.kind == "model" or not further:
+        return
+    raise ModelError(
+        f"model: {recipe.model} is of kind {base.kind}, and '{further[0]}:' starts from an uncompressed "
+        f"model; name what it was made from ('heliostat models lineage {recipe.model}' shows it)"
+    )
 
 
 def _pretrain(stage: PretrainStage, chain: Chain, workspace: Workspace, force: bool) -> Artifact:

@@ -18,6 +18,7 @@ from heliostat.training.adapter_config import VIRTUAL_TOKENS
 from heliostat.training.config import RewardObjective, TrainConfig
 from heliostat.training.placement import check_placement
 from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
+from heliostat.workspace import Workspace
 
 STAGES = ("pretrain", "data", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
@@ -94,7 +95,8 @@ class Recipe(Config):
     name: str = Field(pattern=NAME)
     model: Model | None = Field(
         default=None,
-        description="the base model: a folder, pypi:NAME from the catalogue, or a section that builds one",
+        description="the base model: a folder, pypi:NAME from the catalogue, a version such as "
+        "NAME@production, or a section that builds one",
     )
     added_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="special tokens that the base model gets, such as <|tool|>"
@@ -200,13 +202,15 @@ def length_of(train: TrainConfig) -> str:
     return f"{train.max_steps} steps" if train.max_steps else f"{train.num_epochs or 1:g} epoch(s)"
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
+def check_recipe(recipe: Recipe, workspace: Workspace | None = None) -> list[str]:
     """Look at everything that can be looked at without a cluster; returns what was found, a line each.
+
+    Versions that the recipe names are looked up in the workspace, if one is given.
 
     Raises:
         HeliostatError: the base model is unknown or unsafe, or a source cannot be read.
     """
-    findings = [f"model: {_check_model(recipe.model)}"] if recipe.model else []
+    findings = [f"model: {_check_model(recipe.model, workspace)}"] if recipe.model else []
     for stage in recipe.pretrain:
         findings += [_check_data(f"pretrain {stage.name}", stage.data)]
         findings += [f"pretrain {stage.name}: {_say_training(stage.train, stage.length)}"]
@@ -230,9 +234,9 @@ def check_layouts(recipe: Recipe) -> None:
         check_placement(run.train, shape_of_model(recipe.model), run.data.tokenize.max_sequence_length)
 
 
-def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:
+def _check_model(model: str | DeepseekMoeModel | LlamaModel, workspace: Workspace | None) -> str:
     if isinstance(model, str):
-        return check_reference(model)
+        return check_reference(model, workspace)
     from heliostat.models.from_scratch import check_scratch
 
     return check_scratch(model)
