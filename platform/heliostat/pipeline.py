@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
+from heliostat.endpoints import mark_stopped
 from heliostat.errors import ModelError
 from heliostat.evaluation.run import evaluate_model
+from heliostat.locks import using
 from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
@@ -17,7 +19,6 @@ from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import PretrainStage, Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.endpoint import mark_stopped
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
 from heliostat.tracking import check_reachable, tracking_uri
@@ -75,13 +76,14 @@ def run_pipeline(
         HeliostatError: whatever a stage refuses; what was finished before is kept and found next time.
     """
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
-    _check_before_work(recipe, stages, workspace)
-    chain = Chain(num_steps=_num_steps(recipe, stages))
-    _make_models(recipe, stages, chain, workspace, force)
-    if recipe.serve is None or "serve" not in stages:
-        print_summary(chain.models, chain.dataset, chain.report, chain.answer)
-        return
-    _serve(recipe, recipe.serve, chain, workspace, keep)
+    with using(workspace.storage):  # what one stage leaves is not collected before the next one reads it
+        _check_before_work(recipe, stages, workspace)
+        chain = Chain(num_steps=_num_steps(recipe, stages))
+        _make_models(recipe, stages, chain, workspace, force)
+        if recipe.serve is None or "serve" not in stages:
+            print_summary(chain.models, chain.dataset, chain.report, chain.answer)
+            return
+        _serve(recipe, recipe.serve, chain, workspace, keep)
 
 
 def _num_steps(recipe: Recipe, stages: tuple[str, ...]) -> int:
