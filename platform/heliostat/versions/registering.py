@@ -1,6 +1,7 @@
 """Giving an artifact its version: which number comes next, which run made it, which alias it bears."""
 
 from heliostat.errors import ConfigError
+from heliostat.locks import gate
 from heliostat.records import now
 from heliostat.stage import read_run
 from heliostat.versions.names import Bump, Version, check_name, next_version
@@ -33,6 +34,14 @@ def register_artifact(
     registry = Registry(workspace)
     check_name(name)
     given = Version.parse(version) if isinstance(version, str) else version
+    with gate(workspace.storage):  # or it may be collected before it is a version
+        return _register(reference, name, registry, given, bump, candidate)
+
+
+def _register(
+    reference: str, name: str, registry: Registry, given: Version | None, bump: Bump, candidate: bool
+) -> ModelVersion:
+    workspace = registry.workspace
     artifact = resolve_artifact(reference, workspace)
     if artifact.kind not in REGISTERED_KINDS:
         raise ConfigError(
