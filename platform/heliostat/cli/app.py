@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import heliostat
-from heliostat.cli import data, models, pipelines, recipes, runs, train
+from heliostat.cli import data, evaluate, models, pipelines, recipes, runs, train
 from heliostat.errors import HeliostatError
 
 # rich_markup_mode=None: typer's rich help doubles the time `--help` takes.
@@ -27,6 +27,7 @@ app.command()(pipelines.submit)
 app.command()(recipes.validate)
 app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(train.app, name="train")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heliostat.evaluation.config import EvaluateConfig
-from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
+from heliostat.models.perplexity import DocumentLoss, Limits, Score, running_score, tokens_within
 from heliostat.progress import progress
 from heliostat.ray_tasks import stream, streaming_task
 from heliostat.records import Artifact
@@ -32,8 +32,10 @@ def score_model(job: ScoringJob) -> Iterator[Score]:
     yield from running_score(artifact_folder(job.model), dataset, limits)
 
 
-def score_models(config: EvaluateConfig, models: dict[str, Artifact], dataset: Artifact) -> dict[str, Score]:
-    """Score every model on the cluster, showing progress over all of them.
+def score_models(
+    config: EvaluateConfig, models: dict[str, Artifact], dataset: Artifact
+) -> tuple[dict[str, Score], dict[str, list[DocumentLoss]]]:
+    """Score every model on the cluster, showing progress over all of them; their totals and documents.
 
     Raises:
         HeliostatError: what a task raised; the others are stopped.
@@ -43,9 +45,11 @@ def score_models(config: EvaluateConfig, models: dict[str, Artifact], dataset: A
     task = streaming_task(score_model, config.resources)
     running = {name: task.remote(ScoringJob(config, model, dataset)) for name, model in models.items()}
     scores: dict[str, Score] = {}
+    documents: dict[str, list[DocumentLoss]] = {name: [] for name in models}
     with progress("evaluate", total, "tokens") as report:
         for name, score in stream(running):
             scores[name] = score
+            documents[name] += score.documents
             note = ", ".join(f"{each} {scores[each].perplexity:.2f}" for each in models if each in scores)
             report(sum(each.num_tokens for each in scores.values()), note)
-    return {name: scores[name] for name in models}
+    return {name: scores[name] for name in models}, documents

@@ -32,14 +32,24 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class DocumentLoss:
+    """The loss of a document, or of the part of it that is in one sequence."""
+
+    id: str
+    loss_sum: float
+    num_labels: int
+
+
+@dataclass(frozen=True)
 class Score:
-    """What has been scored so far; the last one of a run is its result."""
+    """What has been scored so far; the last one of a run is its result. `documents`: the latest batch's."""
 
     loss_sum: float = 0.0
     num_labels: int = 0
     num_tokens: int = 0
     num_documents: int = 0
     seconds: float = 0.0
+    documents: tuple[DocumentLoss, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -79,7 +89,8 @@ def running_score(folder: Path, dataset: TokenizedDataset, limits: Limits) -> It
     exported = (folder / OPENVINO_MODEL_NAME).is_file()
     losses = (_openvino_losses if exported else _transformers_losses)(folder, sequences, limits)
     started, score = time.monotonic(), Score()
-    for batch, loss_sum in losses:
+    for batch, documents in losses:
+        loss_sum = math.fsum(each.loss_sum for each in documents)
         if not math.isfinite(loss_sum):
             raise ModelError(f"{folder}: its loss is {loss_sum}; the weights are broken")
         score = Score(
@@ -88,6 +99,7 @@ def running_score(folder: Path, dataset: TokenizedDataset, limits: Limits) -> It
             num_tokens=score.num_tokens + sum(len(one.input_ids) for one in batch),
             num_documents=score.num_documents + sum(len(one.document_lengths) for one in batch),
             seconds=time.monotonic() - started,
+            documents=tuple(documents),
         )
         yield score
 
@@ -114,23 +126,39 @@ def tokens_within(dataset: TokenizedDataset, max_tokens: int | None) -> int:
     return sum(len(dataset[row].input_ids) for row in rows_within(dataset, max_tokens))
 
 
-Losses = Iterator[tuple[list[PackedSequence], float]]
+Losses = Iterator[tuple[list[PackedSequence], list[DocumentLoss]]]
 
 
 def _transformers_losses(folder: Path, sequences: list[PackedSequence], limits: Limits) -> Losses:
     import torch
 
     from heliostat.models.loading import load_model
-    from heliostat.models.scoring import summed_loss, to_tensors
+    from heliostat.models.scoring import label_losses, labelled_logits, to_tensors
 
     torch.set_num_threads(limits.num_threads)
     model = load_model(folder).eval()
     padding_id = model.config.pad_token_id or 0
     for start in range(0, len(sequences), limits.micro_batch_size):
         batch = sequences[start : start + limits.micro_batch_size]
+        arrays = collate(batch, padding_id)
         with torch.inference_mode():
-            loss = summed_loss(model, to_tensors(collate(batch, padding_id)))
-        yield batch, float(loss)
+            losses = label_losses(*labelled_logits(model, to_tensors(arrays))).double().numpy()
+        positions = np.flatnonzero((arrays["labels"][:, 1:] != IGNORED).any(axis=0)) + 1
+        yield (
+            batch,
+            [loss for one, row in zip(batch, losses, strict=True) for loss in _split(one, positions, row)],
+        )
+
+
+def _split(sequence: PackedSequence, positions: np.ndarray, losses: np.ndarray) -> list[DocumentLoss]:
+    """A row's losses by its documents; `losses` (k,): of the labels at `positions`, 0 without one."""
+    borders = np.cumsum([0, *sequence.document_lengths])
+    sums = np.concatenate([[0.0], np.cumsum(losses)])[np.searchsorted(positions, borders)]
+    labels = sequence.labels() != IGNORED
+    return [
+        DocumentLoss(name, float(sums[at + 1] - sums[at]), int(labels[start:end].sum()))
+        for at, ((start, end), name) in enumerate(zip(pairwise(borders), sequence.document_ids, strict=True))
+    ]
 
 
 def _openvino_losses(folder: Path, sequences: list[PackedSequence], limits: Limits) -> Losses:
@@ -149,10 +177,14 @@ def _openvino_losses(folder: Path, sequences: list[PackedSequence], limits: Limi
         labels = sequence.labels()
         yield (
             [sequence],
-            sum(
-                _document_loss(request, sequence.input_ids[start:end], labels[start:end])
-                for start, end in pairwise(borders)
-            ),
+            [
+                DocumentLoss(
+                    name,
+                    _document_loss(request, sequence.input_ids[start:end], labels[start:end]),
+                    int((labels[start:end] != IGNORED).sum()),
+                )
+                for (start, end), name in zip(pairwise(borders), sequence.document_ids, strict=True)
+            ],
         )
 
 
