@@ -96,12 +96,12 @@ def value_of(metric: str) -> Value:
     """How a metric's sums become its value; by its name, so that a report's lines say all there is."""
     if metric.endswith("perplexity"):
         return perplexity
-    if metric.endswith("gap"):
+    if metric.endswith("_gap"):
         return gap
     exact: dict[str, Value] = {"bleu": bleu, "chrf": chrf, "bits_per_byte": bits}
     return exact.get(metric, ratio)
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether more of a metric is better; by the last part of its name."""
-    return not metric.endswith(LOWER_IS_BETTER)
+    """Whether more of a metric is better; by what its name says it is."""
+    return not any(part in metric for part in LOWER_IS_BETTER)

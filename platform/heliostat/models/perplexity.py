@@ -133,21 +133,29 @@ def _transformers_losses(folder: Path, sequences: list[PackedSequence], limits: 
     import torch
 
     from heliostat.models.loading import load_model
-    from heliostat.models.scoring import label_losses, labelled_logits, to_tensors
 
     torch.set_num_threads(limits.num_threads)
     model = load_model(folder).eval()
     padding_id = model.config.pad_token_id or 0
     for start in range(0, len(sequences), limits.micro_batch_size):
         batch = sequences[start : start + limits.micro_batch_size]
-        arrays = collate(batch, padding_id)
-        with torch.inference_mode():
-            losses = label_losses(*labelled_logits(model, to_tensors(arrays))).double().numpy()
-        positions = np.flatnonzero((arrays["labels"][:, 1:] != IGNORED).any(axis=0)) + 1
-        yield (
-            batch,
-            [loss for one, row in zip(batch, losses, strict=True) for loss in _split(one, positions, row)],
-        )
+        rows = packed_losses(model, batch, padding_id)
+        yield batch, [loss for row in rows for loss in row]
+
+
+def packed_losses(
+    model: Any, batch: list[PackedSequence], padding_id: int, device: str = "cpu"
+) -> list[list[DocumentLoss]]:
+    """The losses of each row's documents under a loaded model."""
+    import torch
+
+    from heliostat.models.scoring import label_losses, labelled_logits, to_tensors
+
+    arrays = collate(batch, padding_id)
+    with torch.inference_mode():
+        losses = label_losses(*labelled_logits(model, to_tensors(arrays, device))).double().cpu().numpy()
+    positions = np.flatnonzero((arrays["labels"][:, 1:] != IGNORED).any(axis=0)) + 1
+    return [_split(one, positions, row) for one, row in zip(batch, losses, strict=True)]
 
 
 def _split(sequence: PackedSequence, positions: np.ndarray, losses: np.ndarray) -> list[DocumentLoss]:
@@ -162,30 +170,70 @@ def _split(sequence: PackedSequence, positions: np.ndarray, losses: np.ndarray) 
 
 
 def _openvino_losses(folder: Path, sequences: list[PackedSequence], limits: Limits) -> Losses:
+    request = open_exported(folder, limits.num_threads)
+    for sequence in sequences:
+        yield [sequence], exported_losses(request, sequence)
+
+
+def open_exported(folder: Path, num_threads: int) -> Any:
+    """An inference request of an OpenVINO folder's model, whose state is its cache; float32 arithmetic.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": limits.num_threads}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": num_threads}
     try:
         compiled = openvino.Core().compile_model(folder / OPENVINO_MODEL_NAME, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(
             f"{folder / OPENVINO_MODEL_NAME}: cannot be loaded: {str(error).splitlines()[0]}"
         ) from None
-    request = compiled.create_infer_request()
-    for sequence in sequences:
-        borders = np.cumsum([0, *sequence.document_lengths])
-        labels = sequence.labels()
-        yield (
-            [sequence],
-            [
-                DocumentLoss(
-                    name,
-                    _document_loss(request, sequence.input_ids[start:end], labels[start:end]),
-                    int((labels[start:end] != IGNORED).sum()),
-                )
-                for (start, end), name in zip(pairwise(borders), sequence.document_ids, strict=True)
-            ],
+    return compiled.create_infer_request()
+
+
+def exported_losses(request: Any, sequence: PackedSequence) -> list[DocumentLoss]:
+    """The losses of a row's documents, each from an empty cache."""
+    borders = np.cumsum([0, *sequence.document_lengths])
+    labels = sequence.labels()
+    return [
+        DocumentLoss(
+            name,
+            _document_loss(request, sequence.input_ids[start:end], labels[start:end]),
+            int((labels[start:end] != IGNORED).sum()),
         )
+        for (start, end), name in zip(pairwise(borders), sequence.document_ids, strict=True)
+    ]
+
+
+def exported_logits(request: Any, input_ids: np.ndarray, position: int) -> np.ndarray:
+    """Logits behind each of (length,) ids that come at `position` of what the cache holds so far.
+
+    (length, vocabulary), row t predicts token t + 1; valid until the next call.
+    """
+    length = len(input_ids)
+    request.infer(
+        {
+            "input_ids": input_ids[None].astype(np.int64),
+            "attention_mask": np.ones((1, position + length), dtype=np.int64),
+            "position_ids": np.arange(position, position + length, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+    )
+    logits: np.ndarray = request.get_tensor("logits").data[0]
+    return logits
+
+
+def log_likelihoods(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The log-probability in nats of each label, (k,) float64, under its row of logits, (k, vocabulary)."""
+    parts = [np.zeros(0)]
+    for start in range(0, len(labels), LABELS_AT_ONCE):
+        rows = logits[start : start + LABELS_AT_ONCE].astype(np.float32)
+        rows -= rows.max(axis=1, keepdims=True)
+        picked = rows[np.arange(len(rows)), labels[start : start + LABELS_AT_ONCE]]
+        parts.append(picked - np.log(np.exp(rows).sum(axis=1, dtype=np.float64)))
+    return np.concatenate(parts)
 
 
 def _document_loss(request: Any, input_ids: np.ndarray, labels: np.ndarray) -> float:
@@ -193,22 +241,11 @@ def _document_loss(request: Any, input_ids: np.ndarray, labels: np.ndarray) -> f
     learned = np.flatnonzero(labels != IGNORED)
     if not len(learned):
         return 0.0
-    length = int(learned[-1])
     request.reset_state()
-    request.infer(
-        {
-            "input_ids": input_ids[None, :length].astype(np.int64),
-            "attention_mask": np.ones((1, length), dtype=np.int64),
-            "position_ids": np.arange(length, dtype=np.int64)[None],
-            "beam_idx": np.zeros(1, dtype=np.int32),
-        }
+    logits = exported_logits(request, input_ids[: int(learned[-1])], 0)
+    return -float(
+        sum(
+            log_likelihoods(logits[chosen - 1], labels[chosen]).sum()
+            for chosen in np.split(learned, range(LABELS_AT_ONCE, len(learned), LABELS_AT_ONCE))
+        )
     )
-    logits = request.get_tensor("logits").data[0]  # (length, vocabulary); row t predicts token t + 1
-    total = 0.0
-    for start in range(0, len(learned), LABELS_AT_ONCE):
-        chosen = learned[start : start + LABELS_AT_ONCE]
-        rows = logits[chosen - 1].astype(np.float32)
-        rows -= rows.max(axis=1, keepdims=True)
-        picked = rows[np.arange(len(chosen)), labels[chosen]]
-        total += float((np.log(np.exp(rows).sum(axis=1, dtype=np.float64)) - picked).sum())
-    return total
