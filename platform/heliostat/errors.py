@@ -9,6 +9,7 @@
     ├── ClusterError     Ray is out of reach, or cannot give what is asked
     ├── TrackingError    the tracking server is out of reach
     ├── TrainingError    a training run stopped
+    ├── EvaluationError  a model cannot be evaluated as asked, or is worse than it may be
     └── ServingError     an endpoint cannot start or answer
 
 Callers catch the branch they can act on. A message is one line: what is wrong, where, how to mend it.
@@ -50,6 +51,10 @@ class TrackingError(HeliostatError):
 
 class TrainingError(HeliostatError):
     """A training run stopped before its end."""
+
+
+class EvaluationError(HeliostatError):
+    """A model cannot be evaluated as asked, or is worse than it may be."""
 
 
 class ServingError(HeliostatError):

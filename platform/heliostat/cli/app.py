@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import heliostat
-from heliostat.cli import data, garbage, lineage, models, pipelines, recipes, runs, train, versions
+from heliostat.cli import data, evaluate, garbage, lineage, models, pipelines, recipes, runs, train, versions
 from heliostat.errors import HeliostatError
 
 # rich_markup_mode=None: typer's rich help doubles the time `--help` takes.
@@ -28,7 +28,12 @@ app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
-for command in (versions.register, versions.versions, lineage.lineage):
+app.add_typer(evaluate.app, name="evaluate")
+for command in (
+    versions.register,
+    versions.versions,
+    lineage.lineage,
+):
     models.app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
