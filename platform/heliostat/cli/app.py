@@ -32,7 +32,10 @@ app.add_typer(evaluate.app, name="evaluate")
 for command in (
     versions.register,
     versions.versions,
+    versions.promote,
+    versions.rollback,
     lineage.lineage,
+    lineage.card,
 ):
     models.app.command()(command)
 app.add_typer(models.app, name="models")

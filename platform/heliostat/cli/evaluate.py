@@ -1,24 +1,21 @@
-"""`heliostat evaluate`: evaluated models side by side."""
+"""`heliostat evaluate`: evaluated models side by side, and a version against its own record."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat.cli.arguments import WorkspaceRoot
+from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
 from heliostat.cli.columns import print_columns
 
 if TYPE_CHECKING:
     from heliostat.evaluation.comparison import Disagreement, MetricComparison
 
-app = typer.Typer(help="Compare evaluated models.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="Compare evaluated models, and check on one.", rich_markup_mode=None, no_args_is_help=True
+)
 
 NUM_EXAMPLES = 5
 SHOWN_CHARACTERS = 100
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `compare` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -87,3 +84,31 @@ def _print_disagreements(found: "list[Disagreement]") -> None:
 def _short(value: object) -> str:
     text = " ".join(str(value if value is not None else "").split())
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+@app.command()
+def health(recipe: RecipePath, overrides: Overrides = None, workspace: WorkspaceRoot = None) -> None:
+    """Evaluate a version anew and compare it with its record; exit with 1 when it is damaged or worse."""
+    from heliostat.health import HealthConfig, check_health
+    from heliostat.locks import using
+    from heliostat.ray_session import ray_session
+    from heliostat.versions.registry import Registry
+    from heliostat.versions.resolving import find_version
+    from heliostat.workspace import Workspace
+
+    config = HealthConfig.load(recipe, tuple(overrides or ()))
+    place = Workspace.resolve(workspace)
+    find_version(config.model, Registry(place))  # before a cluster is started
+    with using(place.storage), ray_session():
+        found = check_health(config, place)
+    if found.comparisons:
+        _print_table(list(found.comparisons))
+    for file in found.damaged:
+        print(f"{file}: is not the file that was registered (its hash is another)")
+    for each in found.regressions:
+        print(f"{each.suite}/{each.metric}: worse by {each.worse_by:.2%} (p = {each.p_value:.2g})")
+    print(
+        f"{found.version.reference}: {found.verdict}, by its record {found.record.id} {found.failure}".strip()
+    )
+    if found.verdict != "healthy":
+        raise typer.Exit(1)

@@ -37,3 +37,30 @@ def lineage(
         return
     for line in tree_lines(found, start, down):
         print(line)
+
+
+def card(
+    reference: Ref,
+    write: Annotated[
+        bool, typer.Option("--write", help="Keep it in the workspace's cards/, beside printing where.")
+    ] = False,
+    workspace: WorkspaceRoot = None,
+) -> None:
+    """Print a model card, written from the records."""
+    from heliostat.versions.card import model_card
+    from heliostat.versions.contents import Contents
+    from heliostat.versions.names import looks_like_reference
+    from heliostat.versions.registry import Registry
+    from heliostat.versions.resolving import artifact_of, find_version, resolve_artifact
+    from heliostat.workspace import Workspace
+
+    place = Workspace.resolve(workspace)
+    version = find_version(reference, Registry(place)) if looks_like_reference(reference) else None
+    artifact = artifact_of(version, place) if version else resolve_artifact(reference, place)
+    text = model_card(artifact, version, Contents.read(place))
+    if not write:
+        print(text, end="")
+        return
+    path = f"cards/{version.reference if version else artifact.id}.md"
+    place.storage.write_bytes(path, text.encode())
+    print(place.storage.uri(path))

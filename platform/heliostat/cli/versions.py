@@ -53,3 +53,65 @@ def versions(
         for each in Registry(Workspace.resolve(workspace)).versions(name)
     ]
     print_columns(("NAME", "VERSION", "ALIASES", "ARTIFACT", "REGISTERED (UTC)", "WHERE"), rows)
+
+
+def promote(
+    reference: Annotated[str, typer.Argument(metavar="NAME@WHICH", help="Such as chat@candidate.")],
+    to: Annotated[Literal["candidate", "staging", "production"], typer.Option(help="The alias to bear.")],
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=SHARE", help="How much worse it may be, such as perplexity=0.03."),
+    ] = None,
+    default_margin: Annotated[float, typer.Option(min=0, help="The same for all other metrics.")] = 0.01,
+    no_gate: Annotated[
+        bool, typer.Option("--no-gate", help="Promote it unproved; this is recorded.")
+    ] = False,
+    workspace: WorkspaceRoot = None,
+) -> None:
+    """Let a version bear an alias, if reports prove that it is no worse than production."""
+    from heliostat.promotion import Gate, promote
+    from heliostat.workspace import Workspace
+
+    gate = Gate(_margins(margin or []), default_margin, no_gate)
+    done = promote(reference, to, Workspace.resolve(workspace), gate)
+    rows = [
+        (each.suite, each.metric, f"{each.value_a:.4g}", f"{each.value_b:.4g}", f"{each.worse_by:+.2%}")
+        for each in done.comparisons
+    ]
+    if rows:
+        print_columns(("SUITE", "METRIC", "PRODUCTION", str(done.version.version), "WORSE BY"), rows)
+    instead = f", instead of {done.event.replaced}" if done.event.replaced else ""
+    print(
+        f"{done.version.reference} is {to} now{instead}"
+        + (f"; gate: {done.event.gate}" * bool(done.event.gate))
+    )
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")],
+    alias: Annotated[
+        Literal["candidate", "staging", "production"], typer.Option(help="The alias to give back.")
+    ] = "production",
+    workspace: WorkspaceRoot = None,
+) -> None:
+    """Give production back to the version that bore it before."""
+    from heliostat.versions.registry import Registry
+    from heliostat.workspace import Workspace
+
+    event = Registry(Workspace.resolve(workspace)).roll_back(name, alias)
+    print(f"{name}@{event.version} is {alias} again, instead of {event.replaced}")
+
+
+def _margins(given: list[str]) -> dict[str, float]:
+    from heliostat.errors import ConfigError
+
+    margins = {}
+    for text in given:
+        metric, mark, share = text.partition("=")
+        try:
+            margins[metric] = float(share)
+        except ValueError:
+            mark = ""
+        if not mark or not metric or not 0 <= margins[metric] < float("inf"):
+            raise ConfigError(f"--margin {text}: write METRIC=SHARE, such as perplexity=0.03")
+    return margins

@@ -6,6 +6,7 @@ from heliostat.errors import ArtifactError
 from heliostat.models.importing import import_model
 from heliostat.records import CERTIFICATE_NAME, Artifact, ArtifactKind
 from heliostat.storage import find_artifact, open_artifact
+from heliostat.versions.names import looks_like_reference
 from heliostat.workspace import Workspace
 
 KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")
@@ -23,8 +24,9 @@ def find_models(named: dict[str, str], workspace: Workspace) -> dict[str, Artifa
 
 
 def find_model(reference: str, workspace: Workspace) -> Artifact:
-    """A model by its id, its folder's name in the workspace, its path, or `pypi:NAME`; errors as above."""
-    if reference.startswith("pypi:"):
+    """A model by its id, its folder's name in the workspace, its path, `pypi:NAME`, or a version such as
+    `NAME@production`; errors as above."""
+    if reference.startswith("pypi:") or looks_like_reference(reference):
         return import_model(reference, workspace)
     if "/" in reference:
         if "://" not in reference and not (Path(reference) / CERTIFICATE_NAME).is_file():
