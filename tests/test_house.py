@@ -18,6 +18,7 @@ PACKAGE = ROOT / "platform" / "heliostat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
+GROUND = (PACKAGE, PACKAGE / "text", PACKAGE / "models", PACKAGE / "versions")
 STAGE_ROOMS = ("data", "training", "evaluation", "compression", "serving", "tuning")
 
 # The only files that may know Ray or an engine, by their path below the package.
@@ -148,7 +149,7 @@ def test_configs_and_the_ground_floors_load_nothing_heavy():
     names = [
         "heliostat." + place(path).removesuffix(".py").replace("/", ".")
         for path in MODULES
-        if path.stem == "config" or path.parent in (PACKAGE, PACKAGE / "text", PACKAGE / "models")
+        if path.stem == "config" or path.parent in GROUND
     ]
     light = {name.removesuffix(".__init__") for name in names} - {"heliostat.pipeline", "heliostat.summary"}
     assert not modules_loaded_by("import " + ", ".join(sorted(light))) & HEAVY

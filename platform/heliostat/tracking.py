@@ -38,8 +38,7 @@ class Tracker:
             TrackingError: nothing answers at the URI.
         """
         self.uri = uri
-        check_reachable(uri)
-        self._client = _client(uri)
+        self._client = connect(uri)
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Tracker":
@@ -89,12 +88,8 @@ class Tracker:
 
     @contextmanager
     def _in_one_line(self) -> Iterator[Any]:
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with refusals_in_one_line(self.uri):
             yield self._client
-        except MlflowException as error:
-            raise TrackingError(_refusal(self.uri, error)) from None
 
 
 class MetricWriter:
@@ -200,6 +195,27 @@ def check_reachable(uri: str) -> None:
         ) from None
 
 
+def connect(uri: str) -> Any:
+    """MLflow's client of a store; a SQLite store that is not there is made.
+
+    Raises:
+        TrackingError: nothing answers there, or it cannot be used.
+    """
+    check_reachable(uri)
+    return _client(uri)
+
+
+@contextmanager
+def refusals_in_one_line(uri: str) -> Iterator[None]:
+    """Turn what a store says no to into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(_refusal(uri, error)) from None
+
+
 def _client(uri: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -216,7 +232,7 @@ def _client(uri: str) -> Any:
         try:
             if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
                 _make_sqlite_store(Path(uri.removeprefix(SQLITE)))
-            client = MlflowClient(tracking_uri=uri)
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
             raise TrackingError(_refusal(uri, error)) from None

@@ -47,6 +47,17 @@ class Workspace:
         """Where an artifact of this kind, name and key belongs, relative to the root."""
         return f"{_FOLDERS[kind]}/{name}-{key[:12]}"
 
+    @property
+    def artifact_folders(self) -> tuple[str, ...]:
+        """The folders in which artifacts lie, each below a name of its own; relative to the root."""
+        return tuple(sorted(set(_FOLDERS.values())))
+
+    def path_of(self, uri: str) -> str | None:
+        """Where an artifact lies relative to the root; None where it is no artifact of this workspace."""
+        name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+        paths = (f"{folder}/{name}" for folder in self.artifact_folders)
+        return next((path for path in paths if self.storage.uri(path) == uri), None)
+
     def run_path(self, stage: str, key: str) -> str:
         """Where a run of this stage and key keeps its record, checkpoints and event files."""
         return f"runs/{stage}-{key[:12]}"

@@ -41,6 +41,13 @@ LLAMA_FACTORY = Peer(
 """With our torch, so that the same kernels compute. PyPI's pictures and sound do not load beside a torch for
 CPUs, and transformers with them; text needs neither."""
 
+LM_EVAL = Peer(
+    "lm-eval",
+    ("lm_eval[hf]==0.4.13", f"torch=={version('torch').partition('+')[0]}"),
+    ("lm_eval", "torch", "transformers", "datasets"),
+    unwanted=("torchvision", "torchaudio"),
+)
+
 
 def python_of(peer: Peer, say: Say = print) -> Path:
     """The interpreter of the peer's environment, which is made first when there is none: some minutes.

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import heliostat
-from heliostat.cli import data, models, pipelines, recipes, runs, train
+from heliostat.cli import data, evaluate, garbage, lineage, models, pipelines, recipes, runs, train, versions
 from heliostat.errors import HeliostatError
 
 # rich_markup_mode=None: typer's rich help doubles the time `--help` takes.
@@ -25,8 +25,19 @@ app = typer.Typer(
 app.command()(pipelines.run)
 app.command()(pipelines.submit)
 app.command()(recipes.validate)
+app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
+for command in (
+    versions.register,
+    versions.versions,
+    versions.promote,
+    versions.rollback,
+    lineage.lineage,
+    lineage.card,
+):
+    models.app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(train.app, name="train")

@@ -72,6 +72,7 @@ def fill_dataset(
         "domains": count_domains(folder),
         "found": found_in(folder, config.steps),
         "quality": quality_before_and_after(config.cleaning, folder),
+        "sources": cleaned.origins,
     }
     write_report(folder, cleaning_report(config.name, facts, folder))
     return facts

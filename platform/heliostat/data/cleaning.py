@@ -20,6 +20,7 @@ from heliostat.data.decisions import NOTHING_DECIDED, Decision, decide
 from heliostat.data.documents import READ_STEP
 from heliostat.data.keys import read_array, write_array
 from heliostat.data.near_decision import Nominate, join_clusters, nominate_here
+from heliostat.data.origins import origins_of
 from heliostat.data.references import fit_tasks
 from heliostat.data.segments import named_steps, segments_of
 from heliostat.data.shards import open_shard
@@ -78,6 +79,8 @@ class Cleaned:
     """Of processors, by step; different each time, so they belong in no file of the artifact."""
     decisions: dict[str, Any]
     """What the decisions tell beside their verdicts, by step: giant buckets, clusters of duplicates."""
+    origins: list[dict[str, Any]]
+    """The source files with their hashes."""
 
 
 def clean(
@@ -96,7 +99,8 @@ def clean(
     first, *further = segments_of(config)
     for _ in run_all(fit_tasks(work), "Learning from references"):
         pass
-    units = group_units(plan_units(config))
+    planned = plan_units(config)
+    units, origins = group_units(planned), origins_of(planned)
     reads = [ReadTask(number, item, first, work) for number, item in enumerate(units)]
     shards = _run(reads, "Reading and cleaning", account, run_all)
     decision = decide(work, first, shards, run_all, nominate) if first.decisions else NOTHING_DECIDED
@@ -125,6 +129,7 @@ def clean(
         steps=account.by_step([name for name, _ in named_steps(config)]),
         seconds={step: round(seconds, 3) for step, seconds in account.seconds.items()},
         decisions=told,
+        origins=origins,
     )
 
 

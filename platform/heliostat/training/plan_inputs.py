@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.errors import ModelError
-from heliostat.models.importing import PACKAGE_PREFIX, package_named
+from heliostat.models.importing import PACKAGE_PREFIX, import_model, package_named
 from heliostat.models.safety import CONFIG_NAME
 from heliostat.models.scratch_config import Model, TrainedTokenizer
 from heliostat.records import Artifact
-from heliostat.storage import STAGING_PREFIX, find_artifact
+from heliostat.storage import STAGING_PREFIX, artifact_folder, find_artifact
 from heliostat.training.model_shape import ModelShape
+from heliostat.versions.names import looks_like_reference
 from heliostat.workspace import Workspace
 
 
@@ -49,11 +50,15 @@ class PlanInputs:
 
 
 def find_shape(reference: str, workspace: Workspace | None) -> ModelShape:
-    """The shape of a base model: a folder's, or that of a package that was imported into the workspace.
+    """The shape of a base model: a folder's, a version's, or that of a package that was imported into the
+    workspace.
 
     Raises:
         ModelError: there is no such model, or it is a package that has not been imported; says how to.
     """
+    if looks_like_reference(reference) and workspace is not None:
+        folder = artifact_folder(import_model(reference, workspace))
+        return ModelShape.from_config_json(_json_object((folder / CONFIG_NAME).read_bytes(), str(folder)))
     if not reference.startswith(PACKAGE_PREFIX):
         file = Path(reference).expanduser() / CONFIG_NAME
         if not file.is_file():
@@ -91,9 +96,10 @@ def shape_of_model(model: Model, workspace: Workspace | None = None) -> ModelSha
 
 
 def is_known_at_once(model: Model) -> bool:
-    """Whether a model's shape is known without a workspace: a package's is when it has been imported."""
+    """Whether a model's shape is known without a workspace: a package's is when it has been imported, a
+    version's when it was looked up."""
     source = model if isinstance(model, str) else getattr(model.tokenizer, "model", "")
-    return not source.startswith(PACKAGE_PREFIX)
+    return not source.startswith(PACKAGE_PREFIX) and not looks_like_reference(source)
 
 
 def find_dataset(workspace: Workspace, name: str, packing: dict[str, Any]) -> DatasetFacts | None:

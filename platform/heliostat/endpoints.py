@@ -1,9 +1,15 @@
-"""Where a deployed model answers, and the record of it in the workspace's deployments/."""
+"""Where a deployed model answers, and the record of it in the workspace's deployments/.
+
+On the ground floor, because lineage and the collection of garbage read these records as well.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
 
-from heliostat.records import Provenance, Record, now
+from pydantic import ValidationError
+
+from heliostat.errors import ArtifactError
+from heliostat.records import Provenance, Record, first_problem, now
 from heliostat.storage import split_uri
 from heliostat.workspace import Workspace
 
@@ -41,9 +47,12 @@ class DeploymentRecord(Record):
     provenance: Provenance
 
 
+FOLDER = "deployments"
+
+
 def record_path(name: str) -> str:
     """Where an endpoint's record lies in the workspace."""
-    return f"deployments/{name}.json"
+    return f"{FOLDER}/{name}.json"
 
 
 def write_record(workspace: Workspace, record: DeploymentRecord) -> None:
@@ -51,6 +60,27 @@ def write_record(workspace: Workspace, record: DeploymentRecord) -> None:
     workspace.storage.write_bytes(
         record_path(record.endpoint.name), record.model_dump_json(indent=2).encode()
     )
+
+
+def read_deployments(workspace: Workspace) -> list[DeploymentRecord]:
+    """The records of all endpoints, by name.
+
+    Raises:
+        ArtifactError: one cannot be read.
+    """
+    storage = workspace.storage
+    records = []
+    for name in storage.list(FOLDER):
+        if not name.endswith(".json") or name.startswith("."):
+            continue
+        try:
+            records.append(DeploymentRecord.model_validate_json(storage.read_bytes(f"{FOLDER}/{name}")))
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{storage.uri(f'{FOLDER}/{name}')}: not the record of an endpoint: {first_problem(error)}; "
+                "delete it if that endpoint is gone"
+            ) from None
+    return records
 
 
 def mark_stopped(endpoint: Endpoint) -> None:

@@ -1,0 +1,277 @@
+"""Versions of models in MLflow's registry: registered, listed, given aliases, rolled back.
+
+MLflow counts versions 1, 2, 3; the semantic version is a tag, and unique for each name. What MLflow calls a
+model's source is the artifact's place; its id and content are tags, so that the right files are told from
+others that lie there later. Registered models without our tags are left alone.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from heliostat.errors import ConfigError
+from heliostat.records import Artifact, Provenance, Record, now
+from heliostat.storage import is_remote
+from heliostat.tracking import SQLITE, connect, refusals_in_one_line, tracking_uri
+from heliostat.versions.history import AliasEvent, before
+from heliostat.versions.names import Alias, Version, check_name
+from heliostat.workspace import Workspace
+
+NOTES_FOLDER = "versions"
+_PAGE = 1000
+_VERSION, _ARTIFACT, _CONTENT = "heliostat.version", "heliostat.artifact", "heliostat.content"
+_KIND, _PATH, _RUN, _USER = "heliostat.kind", "heliostat.path", "heliostat.run", "heliostat.user"
+_REPORT = "heliostat.report"
+_EVENT = re.compile(r"heliostat\.(\w+)\.(\d+)")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a model. `number` is MLflow's; `path` is relative to the workspace's root."""
+
+    name: str
+    version: Version
+    number: int
+    artifact_id: str
+    kind: str
+    path: str
+    uri: str
+    content: str
+    created_at: datetime
+    aliases: tuple[Alias, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """As it is written: `NAME@v1.2.3`."""
+        return f"{self.name}@{self.version}"
+
+    def report(self, alias: Alias) -> str | None:
+        """The id of the report with which it was promoted to an alias."""
+        return self.tags.get(f"{_REPORT}.{alias}")
+
+
+class VersionNote(Record):
+    """Kept in the workspace beside the store: so that what a version refers to stays even where the store is
+    another one than at registration (MLFLOW_TRACKING_URI)."""
+
+    name: str
+    version: str
+    artifact_id: str
+    path: str
+
+
+class Registry:
+    """The versions of a workspace's models."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Of this workspace's tracking store; nothing is opened before it is asked something.
+
+        Raises:
+            TrackingError: the workspace lies on an object store and no tracking server is named.
+        """
+        self.workspace = workspace
+        self.uri = tracking_uri(workspace)
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """All versions, or those of a name: by name, the highest version first.
+
+        Raises:
+            TrackingError: the store refuses.
+        """
+        if self._is_missing:
+            return []
+        with refusals_in_one_line(self.uri):
+            models = [model for model in self._models() if name in (None, model.name)]
+            found = [version for model in models for version in self._versions_of(model)]
+        return sorted(sorted(found, key=lambda each: each.version, reverse=True), key=lambda each: each.name)
+
+    def register(self, name: str, version: Version, artifact: Artifact, run_id: str | None) -> ModelVersion:
+        """Give an artifact of this workspace a version. The tracked run that made it may be named.
+
+        Raises:
+            ConfigError: the version exists, or the name is none.
+            TrackingError: the store refuses.
+        """
+        path = self.workspace.path_of(artifact.uri)
+        if path is None:
+            raise ConfigError(f"{artifact.uri}: lies outside the workspace {self.workspace.storage.uri()}")
+        self._refuse_existing(check_name(name), version)
+        tags = {
+            _VERSION: str(version),
+            _ARTIFACT: artifact.id,
+            _CONTENT: artifact.content,
+            _KIND: artifact.kind,
+            _PATH: path,
+            _RUN: run_id or "",
+            _USER: Provenance.collect().user,
+        }
+        with refusals_in_one_line(self.uri):
+            if name not in {model.name for model in self._models()}:
+                self._create(name)
+            made = self._client.create_model_version(
+                name, self._source(artifact.uri), run_id=run_id, tags=tags, await_creation_for=0
+            )
+            number = int(made.version)
+            if any(each.number < number for each in self.versions(name) if each.version == version):
+                self._client.delete_model_version(name, str(number))  # another process was first
+                self._refuse_existing(name, version)
+        note = VersionNote(name=name, version=str(version), artifact_id=artifact.id, path=path)
+        self.workspace.storage.write_bytes(
+            f"{NOTES_FOLDER}/{name}/{version}.json", note.model_dump_json(indent=2).encode()
+        )
+        return next(each for each in self.versions(name) if each.number == number)
+
+    def give(self, alias: Alias, to: ModelVersion, gate: str = "", report: str | None = None) -> AliasEvent:
+        """Let a version bear an alias; the event goes into the name's log."""
+        return self._move(alias, to, "promote", gate, report)
+
+    def roll_back(self, name: str, alias: Alias = "production") -> AliasEvent:
+        """Give an alias back to the version that bore it before.
+
+        Raises:
+            ConfigError: there is no such name, or none bore the alias before.
+            TrackingError: the store refuses.
+        """
+        versions = self.versions(name)
+        bearer = next((each for each in versions if alias in each.aliases), None)
+        earlier = before(self.history(name, alias), str(bearer.version) if bearer else None)
+        target = next((each for each in versions if str(each.version) == earlier), None)
+        if target is None:
+            has = f"{bearer.version} is the first" if bearer else "no version was"
+            raise ConfigError(f"{name}: {has} to bear the alias {alias}; there is nothing to roll back to")
+        return self._move(alias, target, "rollback", "", target.report(alias))
+
+    def history(self, name: str, alias: Alias) -> list[AliasEvent]:
+        """What was done to an alias of a name, the oldest first."""
+        if self._is_missing:
+            return []
+        with refusals_in_one_line(self.uri):
+            model = next((each for each in self._models() if each.name == name), None)
+        events = [_event_of(key, value, alias) for key, value in (model.tags if model else {}).items()]
+        return sorted((event for event in events if event), key=lambda event: event.number)
+
+    @property
+    def _is_missing(self) -> bool:
+        """Whether nothing was ever tracked here; a look around makes no database."""
+        return self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists()
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self.uri)
+
+    def _models(self) -> list[Any]:
+        models: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_registered_models(max_results=_PAGE, page_token=token)
+            models += page
+            token = page.token
+            if not token:
+                return models
+
+    def _versions_of(self, model: Any) -> list[ModelVersion]:
+        pages: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_model_versions(
+                f"name='{model.name}'", max_results=_PAGE, page_token=token
+            )
+            pages += page
+            token = page.token
+            if not token:
+                break
+        aliases = {alias: int(number) for alias, number in model.aliases.items()}
+        return [_version_of(each, aliases) for each in pages if _VERSION in each.tags]
+
+    def _create(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:  # another process made it since we looked
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _source(self, uri: str) -> str:
+        """MLflow's server takes a local path only below its own artifacts; ours is said to be ours."""
+        return uri if is_remote(uri) or self.uri.startswith(SQLITE) else f"heliostat:{uri}"
+
+    def _refuse_existing(self, name: str, version: Version) -> None:
+        existing = {each.version: each for each in self.versions(name)}
+        if version in existing:
+            highest = max(existing)
+            raise ConfigError(
+                f"{name}@{version} exists since {existing[version].created_at:%Y-%m-%d %H:%M} "
+                f"({existing[version].artifact_id}); versions are never replaced, the highest is {highest}: "
+                "leave --version out, or take --bump patch"
+            )
+
+    def _move(self, alias: Alias, to: ModelVersion, action: Any, gate: str, report: str | None) -> AliasEvent:
+        bearer = next((each for each in self.versions(to.name) if alias in each.aliases), None)
+        earlier = self.history(to.name, alias)
+        event = AliasEvent(
+            number=earlier[-1].number + 1 if earlier else 1,
+            action=action,
+            alias=alias,
+            version=str(to.version),
+            replaced=str(bearer.version) if bearer else None,
+            gate=gate,
+            report=report,
+            at=now(),
+            user=Provenance.collect().user,
+        )
+        with refusals_in_one_line(self.uri):
+            if report:
+                self._client.set_model_version_tag(to.name, str(to.number), f"{_REPORT}.{alias}", report)
+            self._client.set_registered_model_alias(to.name, alias, str(to.number))
+            key = f"heliostat.{alias}.{event.number:05d}"
+            self._client.set_registered_model_tag(to.name, key, event.model_dump_json())
+        return event
+
+
+def read_notes(workspace: Workspace) -> list[VersionNote]:
+    """The versions of which there is a note in the workspace, in whatever store they are."""
+    storage = workspace.storage
+    files = [file for file in storage.list(NOTES_FOLDER, recursive=True) if file.endswith(".json")]
+    return [VersionNote.model_validate_json(storage.read_bytes(f"{NOTES_FOLDER}/{file}")) for file in files]
+
+
+def highest(versions: Iterable[ModelVersion]) -> Version | None:
+    """The highest version; None of none."""
+    return max((each.version for each in versions), default=None)
+
+
+def _version_of(found: Any, aliases: dict[str, int]) -> ModelVersion:
+    tags, number = dict(found.tags), int(found.version)
+    borne: list[Any] = [alias for alias, bearer in sorted(aliases.items()) if bearer == number]
+    return ModelVersion(
+        name=found.name,
+        version=Version.parse(tags[_VERSION]),
+        number=number,
+        artifact_id=tags.get(_ARTIFACT, ""),
+        kind=tags.get(_KIND, ""),
+        path=tags.get(_PATH, ""),
+        uri=found.source.removeprefix("heliostat:"),
+        content=tags.get(_CONTENT, ""),
+        created_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).replace(microsecond=0),
+        aliases=tuple(borne),
+        tags=tags,
+    )
+
+
+def _event_of(key: str, value: str, alias: Alias) -> AliasEvent | None:
+    named = _EVENT.fullmatch(key)
+    if not named or named[1] != alias:
+        return None
+    try:
+        return AliasEvent.model_validate(json.loads(value))
+    except (ValidationError, ValueError):  # written by other means than ours
+        return None
