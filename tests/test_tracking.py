@@ -40,7 +40,7 @@ def test_a_run_is_tracked_with_its_config_and_metrics(tracker):
     run_id = tracker.start(a_run())
     for step in range(3):
         tracker.log(run_id, {"loss": 3.0 - step, "learning_rate": 0.1}, step)
-    tracker.finish(run_id, failed=False)
+    tracker.finish(run_id, "finished")
     assert tracker.history(run_id, "loss") == [(0, 3.0), (1, 2.0), (2, 1.0)]
     stored = tracker._client.get_run(run_id)
     assert stored.data.params["optimizer.learning_rate"] == "0.001"
@@ -58,7 +58,7 @@ def test_a_step_logged_twice_keeps_its_last_value(tracker):
 
 def test_an_interrupted_run_is_opened_again_not_doubled(tracker):
     run_id = tracker.start(a_run())
-    tracker.finish(run_id, failed=True)
+    tracker.finish(run_id, "failed")
     assert tracker.start(a_run(tracking_run_id=run_id)) == run_id
     assert tracker._client.get_run(run_id).info.status == "RUNNING"
 
