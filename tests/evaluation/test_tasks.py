@@ -67,6 +67,12 @@ def test_the_right_choice_is_named_by_its_text_or_its_number(tmp_path, target):
     assert requests[0] == Choose("Question: Capital of France?\nAnswer:", (" Paris", " Rome"))
 
 
+def test_a_number_names_a_place_also_where_a_choice_reads_the_same(tmp_path):
+    rows = [{"question": "1 + 1?", "options": ["1", "0", "2"], "right": right} for right in (2, "2", 1)]
+    task = Task.read(write(tmp_path, rows=rows, choices="{{options}}", target="right"))
+    assert [task.question(number).right for number in range(3)] == [2, 2, 1]
+
+
 def test_scores_follow_the_likelihoods(tmp_path):
     suite = asked(write(tmp_path, rows=ROWS[:2], choices=["Paris", "Rome, Italy"], target="Paris"))
     answers = {

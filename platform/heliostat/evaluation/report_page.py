@@ -35,9 +35,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .metric > b { font-size: .875rem; } .metric > b span { color: var(--quiet); font-weight: 400; }
 .rows { display: grid; grid-template-columns: minmax(70px, max-content) minmax(90px, 1fr) max-content;
   gap: 4px 12px; align-items: center; font-size: .875rem; margin-top: 4px; }
-.rows > span { overflow-wrap: anywhere; }
-.rows > em { font-style: normal; font-variant-numeric: tabular-nums; text-align: right; }
-.rows em small { color: var(--quiet); display: inline-block; min-width: 8.5em; font-size: .8125rem; }
+.row { display: contents; }
+.row span { overflow-wrap: anywhere; }
+.row em { font-style: normal; font-variant-numeric: tabular-nums; text-align: right; }
+.row small { color: var(--quiet); display: inline-block; min-width: 10.5em; font-size: .8125rem; }
 svg { width: 100%; height: 16px; display: block; overflow: visible; }
 .rail { stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .span { stroke: var(--bar); stroke-width: 5; opacity: .45; vector-effect: non-scaling-stroke; }
@@ -50,15 +51,18 @@ th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--quiet); }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .example { border-top: 1px solid var(--line); padding: 10px 0; display: grid; gap: 6px; }
-.example dl { margin: 0; display: grid; grid-template-columns: 5.5em 1fr; gap: 4px 10px; font-size: .875rem; }
+.example dl { margin: 0; display: grid; grid-template-columns: minmax(5.5em, 10em) 1fr;
+  gap: 4px 10px; font-size: .875rem; }
 .example dt { color: var(--quiet); overflow-wrap: anywhere; }
 .example dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft);
   border-radius: 6px; padding: 2px 8px; }
 summary { cursor: pointer; font-size: .875rem; color: var(--quiet); padding: 4px 0; }
 @media (max-width: 560px) {
-  .rows { grid-template-columns: 1fr max-content; } .rows svg { grid-column: 1 / -1; order: 0; }
-  .rows > span { grid-column: 1; } .rows em small { min-width: 0; }
-  .example dl { grid-template-columns: 1fr; } .rows .line { grid-column: 1 / -1; } }
+  .rows { display: block; }
+  .row { display: grid; grid-template-columns: 1fr max-content; gap: 2px 12px; margin-top: 6px; }
+  .row svg { grid-column: 1 / -1; order: 1; } .row small { min-width: 0; }
+  .example dl { grid-template-columns: 1fr; }
+}
 """
 
 
@@ -117,13 +121,14 @@ def _scores(suite: str, scores: Scores) -> str:
 def _row(name: str, row: dict[str, Any], scale: tuple[float, float]) -> str:
     low, high, value = (_place(row[end], scale) for end in ("low", "high", "value"))
     picture = (
-        '<svg class="line" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<line class="rail" x1="0" y1="5" x2="100" y2="5"/>'
         f'<line class="span" x1="{low:.2f}" y1="5" x2="{high:.2f}" y2="5"/>'
         f'<line class="dot" x1="{value:.2f}" y1="5" x2="{value:.2f}" y2="5"/></svg>'
     )
     interval = f"{_figure(row['low'])} to {_figure(row['high'])}"
-    return f"<span>{escape(name)}</span>{picture}<em>{_figure(row['value'])} <small>{interval}</small></em>"
+    figures = f"<em>{_figure(row['value'])} <small>{interval}</small></em>"
+    return f'<div class="row"><span>{escape(name)}</span>{picture}{figures}</div>'
 
 
 def _place(value: float, scale: tuple[float, float]) -> float:
