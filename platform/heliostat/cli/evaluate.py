@@ -1,5 +1,6 @@
 """`heliostat evaluate`: evaluated models side by side, and a version against its own record."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from heliostat.cli.columns import print_columns
 
 if TYPE_CHECKING:
     from heliostat.evaluation.comparison import Disagreement, MetricComparison
+    from heliostat.records import Artifact
 
 app = typer.Typer(
     help="Compare evaluated models, and check on one.", rich_markup_mode=None, no_args_is_help=True
@@ -26,6 +28,9 @@ def compare(
     ],
     model_a: Annotated[str | None, typer.Option(metavar="NAME", help="The model of A, by its name.")] = None,
     model_b: Annotated[str | None, typer.Option(metavar="NAME", help="The model of B, by its name.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as a page, too.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     fail_if_worse: Annotated[
         bool, typer.Option(help="Exit with 1 when B is worse in any metric with p < 0.01.")
@@ -43,6 +48,8 @@ def compare(
     place = Workspace.resolve(workspace)
     report_a, report_b = find_report(a, place), find_report(b, place)
     found = compare_reports(report_a, report_b, model_a, model_b)
+    if html is not None:
+        _write_page(html, (report_a, report_b), (model_a, model_b), found)
     if as_json:
         rows = [{**asdict(each), "worse_by": each.worse_by} for each in found]
         print(json.dumps(rows, indent=2))
@@ -52,6 +59,31 @@ def compare(
             _print_disagreements(disagreements(pairs, next(iter(pairs.metrics)), NUM_EXAMPLES))
     if fail_if_worse and significantly_worse(found):
         raise typer.Exit(1)
+
+
+def _write_page(
+    file: Path,
+    reports: "tuple[Artifact, Artifact]",
+    given: tuple[str | None, str | None],
+    found: "list[MetricComparison]",
+) -> None:
+    from heliostat.errors import StorageError
+    from heliostat.evaluation.comparison import model_in, paired_suites
+    from heliostat.evaluation.report_page import comparison_page
+
+    names = [model_in(report, name) for report, name in zip(reports, given, strict=True)]
+    if names[0] == names[1]:
+        names = [f"{names[0]} ({report.id})" for report in reports]
+    pairs = list(paired_suites(*reports, *given))
+    examples = {
+        names[0]: {each.suite: each.a for each in pairs},
+        names[1]: {each.suite: each.b for each in pairs},
+    }
+    title = f"{names[1]} against {names[0]}"
+    try:
+        file.write_text(comparison_page(title, (names[0], names[1]), found, examples), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written: {error.strerror}") from None
 
 
 def _print_table(found: "list[MetricComparison]") -> None:

@@ -70,7 +70,7 @@ def bleu(sums: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log(100 * smoothed / totals)
         penalty = np.where(length < reference, np.exp(1 - reference / length), 1.0)
-    value = penalty * np.exp(logs.mean(axis=-1))
+        value = penalty * np.exp(logs.mean(axis=-1))
     # no output long enough for a 4-gram, or not one word right: 0, as sacrebleu says
     return np.where((totals > 0).all(axis=-1) & (matches[..., 0] > 0) & (length > 0), value, 0.0)
 

@@ -1,7 +1,7 @@
 """An evaluation's report as files: JSON for programs, Markdown for people, a line for each example.
 
-The folder holds report.json, report.md and `examples/<model>/<suite>.jsonl`. The certificate's facts say the
-same in short: `models` (name: artifact), `suites` (name: fingerprint of what was asked) and
+The folder holds report.json, report.md, report.html and `examples/<model>/<suite>.jsonl`. The certificate's
+facts say the same in short: `models` (name: artifact), `suites` (name: fingerprint of what was asked) and
 `scores[model][suite][metric]` with `value`, `low`, `high` (95 %), `higher_is_better` and `num_examples`.
 """
 
@@ -12,9 +12,11 @@ from typing import Any
 from heliostat.evaluation.examples import Example, examples_file, sums_of, write_examples
 from heliostat.evaluation.intervals import bootstrap_interval
 from heliostat.evaluation.metrics import higher_is_better, value_of
+from heliostat.evaluation.report_page import page
 
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"
+PAGE_NAME = "report.html"
 
 Scores = dict[str, dict[str, dict[str, Any]]]
 """{suite: {metric: {"value", "low", "high", "higher_is_better", "num_examples"}}}"""
@@ -46,6 +48,7 @@ def write_report(
             write_examples(examples_file(folder, model, suite), each)
     (folder / JSON_NAME).write_text(json.dumps({"title": title, **facts}, indent=2) + "\n")
     (folder / MARKDOWN_NAME).write_text(_markdown(title, facts["scores"]))
+    (folder / PAGE_NAME).write_text(page(title, facts["scores"], examples), encoding="utf-8")
 
 
 def _markdown(title: str, scores: dict[str, Scores]) -> str:

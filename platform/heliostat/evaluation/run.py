@@ -13,7 +13,7 @@ from heliostat.evaluation.examples import Example, sums_of
 from heliostat.evaluation.report import Scores, scores_of, write_report
 from heliostat.evaluation.requests import ReadRow
 from heliostat.evaluation.suite_config import EfficiencySuite, LmEvalSuite, PerplexitySuite, ToxicitySuite
-from heliostat.evaluation.suites import AskedSuite, ask
+from heliostat.evaluation.suites import AskedSuite, ask, check_names
 from heliostat.evaluation.under_test import find_models
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact
@@ -59,6 +59,7 @@ def evaluate_model(
             require_same_tokenizer(dataset, model)
         split = TokenizedDataset(artifact_folder(dataset), config.split)
     asked = [ask(config, suite, split, dataset.content if dataset else "") for suite in config.asked]
+    check_names([each.name for each in asked])
     _check_endpoints(config, asked)
     parents = (*models.values(), *([dataset] if split and dataset else []))
     sources = "\n".join([*models, *config.endpoints, *(each.fingerprint for each in asked)])

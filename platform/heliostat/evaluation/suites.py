@@ -86,7 +86,8 @@ def check_suites(config: EvaluateConfig) -> list[str]:
         ConfigError: one is missing or says what it cannot.
         DataError: one cannot be read as data.
     """
-    lines = []
+    lines: list[str] = []
+    names: list[str] = []
     for suite in config.asked:
         if isinstance(suite, PerplexitySuite) and suite.path is None:
             lines.append(
@@ -94,11 +95,24 @@ def check_suites(config: EvaluateConfig) -> list[str]:
             )
         elif isinstance(suite, LmEvalSuite):
             check_environment(suite)
+            names.append(suite.name)
             lines.append(f"suite {suite.name}: {', '.join(suite.tasks)} in {suite.python}")
         else:
             asked = ask(config, suite, None, "")
+            names.append(asked.name)
             lines.append(f"suite {asked.name}: {len(asked.items):,} requests")
+    check_names(names)
     return lines
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse two suites of one name, which would share a file.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"two suites are called '{twice}'; give one of them a 'name:' of its own")
 
 
 def _fingerprint(suite: Suite, content: str) -> str:

@@ -141,13 +141,12 @@ class Task:
         row = self.rows[number] if row is None else row
         where, config = f"{self.where}, row {number + 1}", self.config
         choices = self._choices(row, where)
-        references = self._references(row, choices, where)
         return Question(
             id=str(row[config.id]) if config.id else str(number),
             prompt=self._prompt(row, where),
-            references=references,
+            references=self._references(row, choices, where),
             choices=choices,
-            right=choices.index(references[0]) if choices else 0,
+            right=self._right(row, choices, where) if choices else 0,
             group=str(row[config.group]) if config.group else None,
         )
 
@@ -163,16 +162,26 @@ class Task:
         return tuple(render(each, row, where) for each in choices)
 
     def _references(self, row: dict[str, Any], choices: tuple[str, ...], where: str) -> tuple[str, ...]:
+        found = self._target(row, where)
+        if choices:
+            return (choices[self._right(row, choices, where)],)
+        return tuple(str(each) for each in found) if isinstance(found, list) else (str(found),)
+
+    def _right(self, row: dict[str, Any], choices: tuple[str, ...], where: str) -> int:
+        """Which choice is right: a number says it by its place, a text by what it is, else by its place."""
+        found = self._target(row, where)
+        by_place = isinstance(found, int) or str(found) not in choices
+        if not by_place:
+            return choices.index(str(found))
+        if str(found).isdigit() and int(found) < len(choices):
+            return int(found)
+        raise ConfigError(f"{where}: the target {str(found)[:40]!r} is none of the {len(choices)} choices")
+
+    def _target(self, row: dict[str, Any], where: str) -> Any:
+        """The column that `target` names, as it is, or the text that it makes."""
         target = self.config.target
         bare = target.strip().removeprefix("{{").removesuffix("}}").strip()
-        found = row[bare] if bare in row else render(target, row, where)
-        if not choices:
-            return tuple(str(each) for each in found) if isinstance(found, list) else (str(found),)
-        if str(found) in choices:
-            return (str(found),)
-        if str(found).isdigit() and int(found) < len(choices):
-            return (choices[int(found)],)
-        raise ConfigError(f"{where}: the target {str(found)[:40]!r} is none of the {len(choices)} choices")
+        return row[bare] if bare in row else render(target, row, where)
 
     def _prompt(self, row: dict[str, Any], where: str) -> Prompt:
         config = self.config

@@ -82,7 +82,8 @@ def _chrf_sums(answer: str, reference: str) -> list[float]:
         mine, theirs = (
             Counter(text[at : at + order] for at in range(len(text) - order + 1)) for text in (ours, right)
         )
-        sums += [mine.total(), theirs.total(), (mine & theirs).total()]
+        # where the reference has none of an order, the answer's do not count either, as in sacrebleu
+        sums += [mine.total() if theirs else 0, theirs.total(), (mine & theirs).total()]
     return sums
 
 
