@@ -3,9 +3,16 @@
 from collections import Counter
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from heliostat.compression.config import CompressConfig
+from heliostat.compression.config import (
+    GgufConfig,
+    HealedConfig,
+    MergeConfig,
+    OpenVINOConfig,
+    PruneConfig,
+    openvino_unless_told,
+)
 from heliostat.config import Config
 from heliostat.data.config import DataConfig
 from heliostat.data.references import check_references
@@ -21,7 +28,11 @@ from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
 
 STAGES = ("pretrain", "data", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
-NAMES_TAKEN = ("base", "tuned", "int4", "int8")
+NAMES_TAKEN = ("base", "tuned")
+UNPRUNED = "unpruned"
+"""The teacher of a healing: the model that was pruned."""
+UNGATED = 1e6
+"""A rise of perplexity that nothing has: what comes next is held to the real limit."""
 
 # What a stage's inputs come from; a recipe with a stage must have the stages it needs.
 NEEDS = {
@@ -72,6 +83,48 @@ class PretrainStage(Config):
         return f"{self.max_tokens:,} tokens" if self.max_tokens else length_of(self.train)
 
 
+class PruneStep(PruneConfig):
+    """Pruning, and healing by a short training with the unpruned model as its teacher.
+
+    Unless `heal` says otherwise, it learns that model's distribution (objective distillation, teacher
+    unpruned) with all parameters (adapter full). With it, `max_loss` is about the healed model.
+    """
+
+    heal: TrainConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _distil_by_default(cls, values: Any) -> Any:
+        heal = values.get("heal") if isinstance(values, dict) else None
+        if not isinstance(heal, dict):
+            return values
+        usual = {"objective": {"kind": "distillation"}, "adapter": {"kind": "full"}}
+        merged = usual | {"name": f"{values.get('name', 'compressed')}-healed"} | heal
+        objective = merged["objective"]
+        if isinstance(objective, dict) and objective.get("kind") == "distillation":
+            merged["objective"] = {"teacher": UNPRUNED} | objective
+        return {**values, "heal": merged}
+
+    @property
+    def pruning(self) -> PruneConfig:
+        """The step without healing; what is healed later passes no gate before."""
+        values = self.model_dump(exclude={"heal"}) | ({"max_loss": UNGATED} if self.heal else {})
+        return PruneConfig.model_validate(values)
+
+    @property
+    def acceptance(self) -> HealedConfig:
+        """What lets the healed model through."""
+        kept = ("name", "max_loss", "split", "max_tokens", "resources", "keep")
+        return HealedConfig(**{name: getattr(self, name) for name in kept})
+
+
+CompressSection = Annotated[
+    OpenVINOConfig | GgufConfig | PruneStep | MergeConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(openvino_unless_told),
+]
+
+
 class Training(NamedTuple):
     """One of a recipe's training runs."""
 
@@ -103,9 +156,16 @@ class Recipe(Config):
     data: DataConfig | None = None
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
-    compress: CompressConfig | None = None
+    compress: tuple[CompressSection, ...] = Field(
+        default=(), description="a step, or a list of them, each over the newest model before it"
+    )
     serve: ServeConfig | None = None
     question: str | None = Field(default=None, description="asked over HTTP when the endpoint stands")
+
+    @field_validator("compress", mode="before")
+    @classmethod
+    def _one_step_is_a_list(cls, values: Any) -> Any:
+        return (values,) if isinstance(values, dict | Config) else values or ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -145,6 +205,9 @@ class Recipe(Config):
             raise ValueError(f"'pretrain:' calls a stage {twice[0]!r} like another model; rename it")
         if len(set(self.added_tokens)) < len(self.added_tokens):
             raise ValueError("'added_tokens:' names a token twice; name each once")
+        compressed = Counter([*named, *(step.scheme_name for step in self.compress)])
+        if twice := [step.scheme_name for step in self.compress if compressed[step.scheme_name] > 1]:
+            raise ValueError(f"'compress:' makes {twice[0]!r} more than once; leave one of the steps out")
         if self.question is not None and self.serve is None:
             raise ValueError("'question:' needs a 'serve:' section to ask it at")
         return self

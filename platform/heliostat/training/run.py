@@ -26,9 +26,16 @@ from heliostat.workspace import Workspace
 
 
 def train_model(
-    config: TrainConfig, model: Artifact, dataset: Artifact, workspace: Workspace, force: bool = False
+    config: TrainConfig,
+    model: Artifact,
+    dataset: Artifact,
+    workspace: Workspace,
+    force: bool = False,
+    teacher: Artifact | None = None,
 ) -> Artifact:
     """Fine-tune `model` on `dataset` and publish the result; an interrupted run goes on where it was.
+
+    `teacher` is what a distillation learns from in place of the one its objective names.
 
     Returns:
         A model artifact whose facts hold the steps, the loss in their first and last tenth and tokens/s.
@@ -43,7 +50,7 @@ def train_model(
     check_model(config, model, dataset.facts.get("max_sequence_length"))
     for split in ("train", *((config.validation.split,) if config.validation else ())):
         open_rows(config.objective, artifact_folder(dataset), split)  # of the right kind, and not empty
-    teacher = _teacher(config, model, workspace)
+    teacher = _teacher(config, model, workspace, teacher)
     parents = (model, dataset, *([teacher] if teacher else []))
     own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))
     request = Request("train", "model" if own else "adapter", config.name, config, parents)
@@ -102,11 +109,13 @@ def _train(publication: Publication, run: StageRun, inputs: TrainingInputs) -> d
     }
 
 
-def _teacher(config: TrainConfig, model: Artifact, workspace: Workspace) -> Artifact | None:
+def _teacher(
+    config: TrainConfig, model: Artifact, workspace: Workspace, given: Artifact | None
+) -> Artifact | None:
     """What a distillation learns from, brought into the workspace."""
     if not isinstance(config.objective, DistillationObjective):
         return None
-    teacher = import_model(config.objective.teacher, workspace)
+    teacher = given or import_model(config.objective.teacher, workspace)
     require_same_vocabulary(artifact_folder(model), artifact_folder(teacher))
     return teacher
 
