@@ -1,11 +1,15 @@
 """The compress section of a recipe: one step or a list of them, and what is refused before any work."""
 
+from pathlib import Path
+
 import pytest
 
 from heliostat.compression.config import GgufConfig, OpenVINOConfig
-from heliostat.errors import ConfigError
-from heliostat.recipe import Recipe
+from heliostat.errors import ArtifactError, ConfigError
+from heliostat.recipe import Recipe, check_recipe
+from heliostat.training.config import DistillationObjective, FullAdapter
 
+RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"
 RECIPE = "name: r\nmodel: folder\ndata: {sources: [a.jsonl]}\n"
 
 
@@ -56,3 +60,36 @@ def test_what_is_wrong_is_one_line_with_its_place(tmp_path, text, line):
     with pytest.raises(ConfigError, match=line) as caught:
         load(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_healing_distils_the_unpruned_model_with_all_parameters_unless_told(tmp_path):
+    text = "compress: {kind: prune, name: small, heal: {max_steps: 5}}\n"
+    (step,) = load(tmp_path, text).compress
+    assert (step.heal.objective, step.heal.adapter) == (
+        DistillationObjective(teacher="unpruned"),
+        FullAdapter(),
+    )
+    assert step.heal.name == "small-healed"
+    assert (step.max_loss, step.acceptance.max_loss) == (0.1, 0.1)
+    assert step.pruning.max_loss > 1000, "the healed model is held to max_loss, not what comes before it"
+    (other,) = load(tmp_path, text, "compress.heal.objective.kind=sft").compress
+    assert other.heal.objective.kind == "sft"
+
+
+def test_without_healing_the_pruned_model_is_held_to_the_limit(tmp_path):
+    (step,) = load(tmp_path, "compress: {kind: prune, max_loss: 0.3}\n").compress
+    assert step.pruning.max_loss == 0.3
+
+
+def test_adapters_are_looked_at_before_any_work(tmp_path):
+    recipe = load(tmp_path, f"compress: {{kind: merge, adapters: [{{adapter: {tmp_path}/none}}]}}\n")
+    only = recipe.model_copy(update={"model": None, "data": None})
+    with pytest.raises(ArtifactError, match="none: not a finished artifact"):
+        check_recipe(only)
+
+
+@pytest.mark.parametrize("name", ["quantize_int4", "prune_and_heal", "distill_student"])
+def test_the_recipes_that_compress_are_valid(name):
+    recipe = Recipe.load(RECIPES / f"{name}.yaml")
+    assert recipe.compress
+    assert [line for line in check_recipe(recipe) if line.startswith("compress: ")]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from heliostat.compression.config import CompressStep
-from heliostat.compression.run import compress_model
+from heliostat.compression.run import check_step, compress_model
 from heliostat.data.run import prepare_data
 from heliostat.evaluation.run import evaluate_model
 from heliostat.models.added_tokens import add_tokens
@@ -134,6 +134,8 @@ def _make_models(
         chain.models["base"] = base = _base_model(recipe, chain, workspace, force)
         for config in _trainings(recipe, stages).values():
             check_model(config, base)
+        for step in recipe.compress if "compress" in stages else ():
+            check_step(step, base)
     for stage in recipe.pretrain if "pretrain" in stages else ():
         chain.models[stage.name] = _pretrain(stage, chain, workspace, force)
     if data and "data" in stages:

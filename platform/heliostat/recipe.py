@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from heliostat.compression.config import (
+    CompressStep,
     GgufConfig,
     HealedConfig,
     MergeConfig,
@@ -278,6 +279,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
     check_layouts(recipe)
     if recipe.train:
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
+    findings += [f"compress: {_check_step(step)}" for step in recipe.compress]
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
 
 
@@ -305,6 +307,17 @@ def _check_data(title: str, data: DataConfig) -> str:
     check_sources(data)
     check_references(data.cleaning)
     return f"{title}: {len(data.sources)} source(s), {len(data.steps)} step(s)"
+
+
+def _check_step(step: CompressStep) -> str:
+    said = step.scheme_name
+    if isinstance(step, MergeConfig):
+        from heliostat.compression.merging import open_adapters
+
+        said += f", {len(open_adapters(step))} adapter(s)"
+    if isinstance(step, PruneStep) and step.heal:
+        said += f", healed by {_say_training(step.heal, length_of(step.heal))}"
+    return f"{said}, at most {step.max_loss:+.0%} perplexity"
 
 
 def _say_training(train: TrainConfig, length: str) -> str:

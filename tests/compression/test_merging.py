@@ -7,7 +7,7 @@ import pytest
 from small_artifacts import publish_dataset, publish_model
 
 from heliostat.compression.config import MergeConfig, WeightedAdapter
-from heliostat.compression.merging import STEPS, merge_steps, open_adapters
+from heliostat.compression.merging import STEPS, check_base, merge_steps, open_adapters
 from heliostat.compression.run import compress_model
 from heliostat.errors import ArtifactError, ConfigError
 from heliostat.models.loading import load_model
@@ -100,16 +100,19 @@ def test_adapters_of_other_bases_or_shapes_are_one_line(workspace, tiny_model_fo
 
     def opened(*adapters, **changes):
         parts = [WeightedAdapter(adapter=adapter.uri) for adapter in adapters]
-        return open_adapters(MergeConfig(adapters=parts, **changes), base)
+        return open_adapters(MergeConfig(adapters=parts, **changes))
 
     assert opened(own, wide) == (own, wide)
     for adapters, changes, complaint in (
-        ((own, strange), {}, f"is an adapter of {other.id}, not of {base.id}"),
+        ((own, strange), {}, f"is an adapter of {other.id}, and .* one of {base.id}"),
         ((own, wide), {"method": "ties"}, "rank 8 where .* has 4, which method ties cannot combine"),
     ):
         with pytest.raises(ConfigError, match=complaint) as caught:
             opened(*adapters, **changes)
         assert "\n" not in str(caught.value)
+    check_base((own,), base)
+    with pytest.raises(ConfigError, match=f"is an adapter of {base.id}, not of {other.id}"):
+        check_base((own,), other)
     with pytest.raises(ArtifactError, match="is a model artifact, expected adapter"):
         opened(base)
 

@@ -73,7 +73,9 @@ def check_inputs(config: CompressStep, model: Artifact) -> tuple[Artifact, ...]:
         case PruneConfig():
             pruned_export.plan_for(config, artifact_folder(model))
         case MergeConfig():
-            return merging.open_adapters(config, model)
+            adapters = merging.open_adapters(config)
+            merging.check_base(adapters, model)
+            return adapters
     return ()
 
 

@@ -23,23 +23,21 @@ ALONGSIDE = ("modules_to_save", "trainable_token_indices")
 """What an adapter may bring besides its factors, which cannot be weighed."""
 
 
-def open_adapters(config: MergeConfig, base: Artifact) -> tuple[Artifact, ...]:
+def open_adapters(config: MergeConfig) -> tuple[Artifact, ...]:
     """The certificates of the adapters to merge, in their order.
 
     Raises:
         ArtifactError: one is no finished adapter.
-        ConfigError: they do not go together, or not with the base.
+        ConfigError: they are of different bases, or cannot be combined so.
     """
     adapters = tuple(open_artifact(each.adapter, ("adapter",)) for each in config.adapters)
-    for adapter in adapters:
-        if base.id not in adapter.parents:
-            others = ", ".join(name for name in adapter.parents if name.startswith("model-")) or "another"
-            raise ConfigError(
-                f"{adapter.uri}: is an adapter of {others}, not of {base.id}, which the recipe merges into; "
-                "merge adapters of one base, and name that as the recipe's model"
-            )
     rules = [_rules(adapter) for adapter in adapters]
     for adapter, own in zip(adapters, rules, strict=True):
+        if _bases(adapter) != _bases(adapters[0]):
+            raise ConfigError(
+                f"{adapter.uri}: is an adapter of {_said(adapter)}, and {adapters[0].uri} one of "
+                f"{_said(adapters[0])}; merge adapters of one base"
+            )
         if own.get("peft_type") != "LORA" or any(own.get(name) for name in ALONGSIDE):
             raise ConfigError(
                 f"{adapter.uri}: more, or other, than LoRA factors, which cannot be weighed; leave it out"
@@ -50,6 +48,29 @@ def open_adapters(config: MergeConfig, base: Artifact) -> tuple[Artifact, ...]:
                 f"{config.method} cannot combine; take method: linear"
             )
     return adapters
+
+
+def check_base(adapters: Sequence[Artifact], base: Artifact) -> None:
+    """Refuse to merge adapters into another model than they were trained with.
+
+    Raises:
+        ConfigError: which model they belong to.
+    """
+    for adapter in adapters:
+        if base.id not in adapter.parents:
+            raise ConfigError(
+                f"{adapter.uri}: is an adapter of {_said(adapter)}, not of {base.id}, which it would be "
+                "merged into; name its base as the recipe's model, and leave train out"
+            )
+
+
+def _bases(adapter: Artifact) -> list[str]:
+    """The models among what an adapter was made from."""
+    return [name for name in adapter.parents if name.startswith("model-")]
+
+
+def _said(adapter: Artifact) -> str:
+    return ", ".join(_bases(adapter)) or "a model that its certificate does not name"
 
 
 def merge_steps(source: Path, target: Path, config: MergeConfig, adapters: Sequence[Path]) -> Iterator[str]:

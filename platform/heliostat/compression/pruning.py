@@ -8,7 +8,7 @@ come as near as they can to those of the whole model, which runs along: errors o
 missing ones are made good, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from heliostat.compression.pruning_plan import Plan, Shape
 AT_ONCE = 1 / 100
 """Share of the channels that goes between two updates of the others' saliency. Few at once: of two alike,
 either may go for nothing, but not both."""
+ROW_TOKENS = 512
 DAMPING = 0.01
 """Of the mean squared input, added so that what calibration never shows stays as it was."""
 
@@ -28,20 +29,18 @@ def removable(gram: np.ndarray, weight: np.ndarray, num_kept: int, width: int = 
 
     `gram` is (n, n), the inputs' summed outer products; `weight` is (out, n).
     """
-    count = len(gram) // width
-    inverse = np.linalg.inv(gram)
-    left = np.arange(count)
-    weight = weight.copy()
-    while len(left) > num_kept:
-        going = min(max(1, int(AT_ONCE * len(left))), len(left) - num_kept)
-        blocks = np.argsort(_saliencies(inverse, weight, width))[:going]
+    left = np.ones(len(gram) // width, dtype=bool)
+    inverse, weight = np.linalg.inv(gram), weight.copy()
+    while (surplus := int(left.sum()) - num_kept) > 0:
+        going = min(max(1, int(AT_ONCE * left.sum())), surplus)
+        rises = np.where(left, _saliencies(inverse, weight, width, left), np.inf)
+        blocks = np.argsort(rises)[:going]
         rows = _members(blocks, width)
-        stay = np.setdiff1d(np.arange(len(left) * width), rows)
-        share = np.linalg.solve(inverse[np.ix_(rows, rows)], inverse[np.ix_(rows, stay)])
-        weight = weight[:, stay] - weight[:, rows] @ share
-        inverse = inverse[np.ix_(stay, stay)] - inverse[np.ix_(stay, rows)] @ share
-        left = np.delete(left, blocks)
-    return _members(left, width)
+        share = np.linalg.solve(inverse[np.ix_(rows, rows)], inverse[rows])
+        weight -= weight[:, rows] @ share
+        inverse -= inverse[:, rows] @ share
+        left[blocks] = False
+    return _members(np.flatnonzero(left), width)
 
 
 def _members(blocks: np.ndarray, width: int) -> np.ndarray:
@@ -49,16 +48,16 @@ def _members(blocks: np.ndarray, width: int) -> np.ndarray:
     return np.asarray((blocks[:, None] * width + np.arange(width)).ravel())
 
 
-def _saliencies(inverse: np.ndarray, weight: np.ndarray, width: int) -> np.ndarray:
+def _saliencies(inverse: np.ndarray, weight: np.ndarray, width: int, left: np.ndarray) -> np.ndarray:
     """What the squared error rises by when a block of inputs goes and the others are refitted, (blocks,)."""
     if width == 1:
-        return np.asarray((weight**2).sum(axis=0) / np.diagonal(inverse))
-    rises = []
-    for start in range(0, len(inverse), width):
-        block = slice(start, start + width)
+        return np.asarray((weight**2).sum(axis=0) / np.where(left, np.diagonal(inverse), 1))
+    rises = np.zeros(len(left))
+    for number in np.flatnonzero(left):
+        block = slice(number * width, (number + 1) * width)
         taken = np.linalg.solve(inverse[block, block], weight[:, block].T)
-        rises.append(float((taken * weight[:, block].T).sum()))
-    return np.array(rises)
+        rises[number] = float((taken * weight[:, block].T).sum())
+    return rises
 
 
 def refitted(gram: np.ndarray, cross: np.ndarray, weight: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -78,7 +77,8 @@ def _ridge(gram: np.ndarray, size: int) -> np.ndarray:
 
 @dataclass
 class _Stream:
-    """Hidden states of the calibration documents on their way through a model, (1, length, hidden) each."""
+    """Hidden states of the calibration documents on their way through a model, (1, length, hidden) each; a
+    row holds several documents, end to end."""
 
     hidden: list[Any]
     inputs: list[dict[str, Any]]
@@ -89,6 +89,18 @@ class _Stream:
         return [
             _first(layer(states, **inputs)) for states, inputs in zip(self.hidden, self.inputs, strict=True)
         ]
+
+    def seen_in(self, layer: Any, *modules: Any) -> tuple[list[Any], ...]:
+        """What goes into modules of the layer, a list each, and what comes out of the layer."""
+        seen: list[list[Any]] = [[] for _ in modules]
+        hooks = [
+            module.register_forward_pre_hook(lambda _, arguments, kept=kept: kept.append(arguments[0]))
+            for module, kept in zip(modules, seen, strict=True)
+        ]
+        behind = self.through(layer)
+        for hook in hooks:
+            hook.remove()
+        return (*seen, behind)
 
 
 def _first(output: Any) -> Any:
@@ -130,36 +142,24 @@ def prune_layers(model: Any, plan: Plan, shape: Shape, documents: Sequence[np.nd
             whole.hidden = whole.through(missing)
         for number, index in enumerate(kept_layers):
             following = kept_layers[number + 1] if number + 1 < len(kept_layers) else len(layers)
-            between, wanted = _targets(whole, layers[index:following])
+            between, wanted = whole.seen_in(layers[index], layers[index].post_attention_layernorm)
+            for missing in layers[index + 1 : following]:
+                wanted = _Stream(wanted, whole.inputs).through(missing)
             _prune_heads(layers[index], plan, shape, pruned, between)
             _prune_channels(layers[index], plan, pruned, wanted)
-            whole.hidden, pruned.hidden = wanted, pruned.through(layers[index])
+            whole.hidden = wanted
     model.model.layers = torch.nn.ModuleList([layers[index] for index in kept_layers])
-
-
-def _targets(whole: _Stream, layers: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The whole model's states between attention and feed-forward of the first layer, and behind all."""
-    between: list[Any] = []
-
-    def keep(module: Any, arguments: tuple[Any, ...]) -> None:
-        between.append(arguments[0])
-
-    hook = layers[0].post_attention_layernorm.register_forward_pre_hook(keep)
-    behind = whole.through(layers[0])
-    hook.remove()
-    for layer in layers[1:]:
-        behind = _Stream(behind, whole.inputs).through(layer)
-    return between, behind
 
 
 def _prune_heads(layer: Any, plan: Plan, shape: Shape, stream: _Stream, wanted: list[Any]) -> None:
     """Groups of heads go, and the output matrix is refitted to the states wanted behind attention."""
     attention = layer.self_attn
-    moments = _moments(layer, attention.o_proj, stream, wanted, behind_attention=True)
+    seen, _ = stream.seen_in(layer, attention.o_proj)
+    gram, cross = _moments(attention.o_proj, seen, stream.hidden, wanted)
     weight = attention.o_proj.weight.double().numpy()
     width = shape.num_heads // shape.num_groups * shape.head_width
-    kept = removable(moments.gram, weight, plan.num_groups, width)
-    _set(attention.o_proj, refitted(moments.gram, moments.cross, weight, kept))
+    kept = removable(gram, weight, plan.num_groups, width)
+    _set(attention.o_proj, refitted(gram, cross, weight, kept))
     if plan.num_groups == shape.num_groups:
         return
     key_rows = _members(kept[::width] // width, shape.head_width)
@@ -169,51 +169,35 @@ def _prune_heads(layer: Any, plan: Plan, shape: Shape, stream: _Stream, wanted: 
 
 
 def _prune_channels(layer: Any, plan: Plan, stream: _Stream, wanted: list[Any]) -> None:
-    """Channels go, and the output matrix is refitted to the states wanted behind the layer."""
+    """Channels go, the output matrix is refitted to the states wanted behind the layer, and the stream moves
+    on behind it."""
     mlp = layer.mlp
-    moments = _moments(layer, mlp.down_proj, stream, wanted, behind_attention=False)
+    between, seen, _ = stream.seen_in(layer, layer.post_attention_layernorm, mlp.down_proj)
+    gram, cross = _moments(mlp.down_proj, seen, between, wanted)
     weight = mlp.down_proj.weight.double().numpy()
-    kept = removable(moments.gram, weight, plan.channels)
-    _set(mlp.down_proj, refitted(moments.gram, moments.cross, weight, kept))
+    kept = removable(gram, weight, plan.channels)
+    _set(mlp.down_proj, refitted(gram, cross, weight, kept))
     _keep_rows(mlp.gate_proj, kept)
     _keep_rows(mlp.up_proj, kept)
+    stream.hidden = [
+        front + mlp.down_proj(given[..., kept]) for front, given in zip(between, seen, strict=True)
+    ]
 
 
-@dataclass
-class _Moments:
-    """What a least-squares fit needs of a matrix's inputs and of the outputs wanted of it."""
-
-    gram: np.ndarray
-    cross: np.ndarray
-
-
-def _moments(layer: Any, matrix: Any, stream: _Stream, wanted: list[Any], behind_attention: bool) -> _Moments:
-    """Run the stream through the layer and watch the matrix. What is wanted of it is what its residual
-    connection does not bring: the wanted states minus those in front."""
+def _moments(
+    matrix: Any, seen: list[Any], fronts: list[Any], wanted: list[Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a least-squares fit needs: the inputs' products with themselves, (n, n), and with the outputs that
+    are wanted of the matrix, (out, n): what its residual connection does not bring."""
     import torch
 
-    seen: dict[str, Any] = {}
-    size = matrix.weight.shape[1]
-    gram = torch.zeros(size, size, dtype=torch.float64)
-    cross = torch.zeros(matrix.weight.shape[0], size, dtype=torch.float64)
-    hooks = [
-        matrix.register_forward_pre_hook(lambda _, arguments: seen.update(inputs=arguments[0])),
-        layer.post_attention_layernorm.register_forward_pre_hook(
-            lambda _, arguments: seen.update(between=arguments[0])
-        ),
-    ]
-    for states, inputs, target in zip(stream.hidden, stream.inputs, wanted, strict=True):
-        layer(states, **inputs)
-        front = states if behind_attention else seen["between"]
-        given, needed = seen["inputs"][0], (target - front)[0]
-        if matrix.bias is not None:
-            needed = needed - matrix.bias
-        gram += (given.T @ given).double()
-        cross += (needed.T @ given).double()
-    for hook in hooks:
-        hook.remove()
-    gram += torch.eye(size, dtype=torch.float64) * (1e-6 * gram.trace() / size)
-    return _Moments(gram.numpy(), cross.numpy())
+    given = torch.cat([each[0] for each in seen])
+    needed = torch.cat([(state - front)[0] for state, front in zip(wanted, fronts, strict=True)])
+    if matrix.bias is not None:
+        needed -= matrix.bias
+    gram = (given.T @ given).double()
+    gram.diagonal().add_(1e-6 * gram.trace() / len(gram))
+    return gram.numpy(), (needed.T @ given).double().numpy()
 
 
 def _embedded(model: Any, documents: Sequence[np.ndarray]) -> _Stream:
@@ -226,18 +210,35 @@ def _embedded(model: Any, documents: Sequence[np.ndarray]) -> _Stream:
     stream = _Stream([], [])
 
     def catch(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        stream.hidden.append(keywords.pop("hidden_states") if not arguments else arguments[0])
+        stream.hidden.append(arguments[0] if arguments else keywords.pop("hidden_states"))
         stream.inputs.append(keywords | {"past_key_values": None, "use_cache": False})
         raise Reached
 
     hook = model.model.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
-    for document in documents:
+    for row in _rows(documents):
+        ids, positions = np.concatenate(row), np.concatenate([np.arange(len(each)) for each in row])
         try:
-            model(input_ids=torch.from_numpy(document)[None], use_cache=False)
+            model(
+                input_ids=torch.from_numpy(ids)[None],
+                position_ids=torch.from_numpy(positions)[None],  # these keep documents apart
+                use_cache=False,
+            )
         except Reached:
             continue
     hook.remove()
     return stream
+
+
+def _rows(documents: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Documents together up to ROW_TOKENS: a layer is faster over one long row than over many short ones."""
+    row: list[np.ndarray] = []
+    for document in documents:
+        if row and sum(len(each) for each in row) + len(document) > ROW_TOKENS:
+            yield row
+            row = []
+        row.append(document)
+    if row:
+        yield row
 
 
 def _set(matrix: Any, weight: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Compress a model: from a transformers model to a smaller folder that passed the perplexity gate."""
 
-from heliostat.compression.config import CompressStep
+from heliostat.compression.config import CompressStep, MergeConfig
 from heliostat.compression.kinds import artifact_kind, check_inputs
 from heliostat.models.importing import model_folder_facts
 from heliostat.ray_session import require_resources
@@ -52,3 +52,13 @@ def compress_model(
         run.log({f"compress/{key}": facts[key] for key in LOGGED if facts[key] is not None})
 
     return find_or_make(workspace, request, compress, force)
+
+
+def check_step(config: CompressStep, base: Artifact) -> None:
+    """Refuse what a step cannot do with models of this family, before any document is read.
+
+    Raises:
+        ModelError: what stands in the way.
+    """
+    if not isinstance(config, MergeConfig):  # which looks at the model itself, not at its family
+        check_inputs(config, base)
