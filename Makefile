@@ -10,7 +10,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-data bench-layouts bench-pretraining bench-sweeps bench-training check format clean
+.PHONY: setup demo test test-slow bench-compression bench-data bench-layouts bench-pretraining bench-sweeps bench-training check format clean
 
 setup: $(READY)
 
@@ -44,6 +44,11 @@ bench-training: $(READY)
 # Every way to lay a model out over workers beside one process: the losses must be the same. Half an hour.
 bench-layouts: $(READY)
 	$(BIN)/python -m tests.bench.layouts_benchmark $(ARGS)
+
+# What each kind of compression costs and saves on the quickstart's model; asks llama.cpp in an environment of
+# its own. Half an hour. make bench-compression ARGS="--only int8 int4" is a short one.
+bench-compression: $(READY)
+	$(BIN)/python -m tests.bench.compression_benchmark $(ARGS)
 
 # A small mixture of experts from nothing, against trigrams over the same tokens. Some ten minutes.
 bench-pretraining: $(READY)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from heliostat.compression.run import compress_model
+from heliostat.compression.config import CompressStep
+from heliostat.compression.run import check_step, compress_model
 from heliostat.data.run import prepare_data
 from heliostat.endpoints import mark_stopped
 from heliostat.errors import ModelError
@@ -16,7 +17,7 @@ from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
-from heliostat.recipe import PretrainStage, Recipe, check_recipe
+from heliostat.recipe import PretrainStage, PruneStep, Recipe, check_recipe
 from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
@@ -49,7 +50,15 @@ class Chain:
     @property
     def newest(self) -> Artifact:
         """The model the next stage works on."""
-        return list(self.models.values())[-1]
+        return self._last("model")
+
+    @property
+    def servable(self) -> Artifact:
+        """The newest model that an engine here reads."""
+        return self._last("model", "quantized")
+
+    def _last(self, *kinds: str) -> Artifact:
+        return [model for model in self.models.values() if model.kind in kinds][-1]
 
     @property
     def data(self) -> Artifact:
@@ -93,7 +102,9 @@ def run_pipeline(
 def _num_steps(recipe: Recipe, stages: tuple[str, ...]) -> int:
     """A line each: the documents a tokenizer is learned from, the model, data and training of each stage of
     pre-training, and the other stages."""
-    others = len([stage for stage in stages if stage != "pretrain"])
+    others = len([stage for stage in stages if stage not in ("pretrain", "compress")])
+    for step in recipe.compress if "compress" in stages else ():
+        others += 3 if isinstance(step, PruneStep) and step.heal else 1
     before = bool(recipe.model) + bool(recipe.tokenizer_data)
     return before + others + (2 * len(recipe.pretrain) if "pretrain" in stages else 0)
 
@@ -112,8 +123,10 @@ def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Works
         require_resources(train.resources_per_worker, train.min_workers, f"{name}.num_workers")
     if recipe.evaluate and "evaluate" in stages:
         require_resources(recipe.evaluate.resources, 1, "evaluate.resources")
-    if recipe.compress and "compress" in stages:
-        require_resources(recipe.compress.resources, 1, "compress.resources")
+    for step in recipe.compress if "compress" in stages else ():
+        require_resources(step.resources, 1, "compress.resources")
+        if isinstance(step, PruneStep) and step.heal:
+            require_resources(step.heal.resources_per_worker, step.heal.min_workers, "heal.num_workers")
     if recipe.serve and "serve" in stages:
         require_resources(recipe.serve.resources, recipe.serve.num_replicas, "serve.num_replicas")
         check_endpoint(recipe.serve)
@@ -128,6 +141,8 @@ def _make_models(
         chain.models["base"] = base = _base_model(recipe, chain, workspace, force)
         for config in _trainings(recipe, stages).values():
             check_model(config, base)
+        for step in recipe.compress if "compress" in stages else ():
+            check_step(step, base)
     for stage in recipe.pretrain if "pretrain" in stages else ():
         chain.models[stage.name] = _pretrain(stage, chain, workspace, force)
     if data and "data" in stages:
@@ -145,12 +160,37 @@ def _make_models(
         chain.report = chain.step(
             "evaluate", lambda: evaluate_model(evaluate, models, chain.dataset, workspace, force)
         )
-    if recipe.compress and "compress" in stages:
-        compress = recipe.compress
-        small = chain.step(
-            "compress", lambda: compress_model(compress, chain.newest, chain.data, workspace, force)
-        )
-        chain.models[str(small.facts["scheme"])] = small
+    for step in recipe.compress if "compress" in stages else ():
+        _compress(step, chain, workspace, force)
+
+
+def _compress(step: CompressStep, chain: Chain, workspace: Workspace, force: bool) -> None:
+    """Compress the newest model; what comes out goes by its scheme."""
+    name = step.scheme_name
+    if isinstance(step, PruneStep):
+        chain.models[name] = _prune(step, chain, workspace, force)
+        return
+    chain.models[name] = chain.step(
+        f"compress {name}", lambda: compress_model(step, chain.newest, chain.data, workspace, force)
+    )
+
+
+def _prune(step: PruneStep, chain: Chain, workspace: Workspace, force: bool) -> Artifact:
+    """Prune the newest model; heal it with itself as the teacher; let it through if it reads well enough."""
+    whole, data, heal = chain.newest, chain.data, step.heal
+    name = step.scheme_name
+    pruned = chain.step(
+        f"compress {name}", lambda: compress_model(step.pruning, whole, data, workspace, force)
+    )
+    if heal is None:
+        return pruned
+    healed = chain.step(
+        f"heal {name}", lambda: train_model(heal, pruned, data, workspace, force, teacher=whole)
+    )
+    return chain.step(
+        f"compare {name}",
+        lambda: compress_model(step.acceptance, whole, data, workspace, force, others=(healed,)),
+    )
 
 
 def _tune(
@@ -224,7 +264,7 @@ def _within_budget(stage: PretrainStage, dataset: Artifact) -> TrainConfig:
 
 
 def _serve(recipe: Recipe, config: ServeConfig, chain: Chain, workspace: Workspace, keep: bool) -> None:
-    endpoint = chain.step("serve", lambda: deploy_model(config, chain.newest, workspace))
+    endpoint = chain.step("serve", lambda: deploy_model(config, chain.servable, workspace))
     told_to_stop = keep
     try:
         if recipe.question:

@@ -3,9 +3,17 @@
 from collections import Counter
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from heliostat.compression.config import CompressConfig
+from heliostat.compression.config import (
+    CompressStep,
+    GgufConfig,
+    HealedConfig,
+    MergeConfig,
+    OpenVINOConfig,
+    PruneConfig,
+    openvino_unless_told,
+)
 from heliostat.config import Config
 from heliostat.data.config import DataConfig
 from heliostat.data.references import check_references
@@ -25,7 +33,11 @@ from heliostat.workspace import Workspace
 
 STAGES = ("pretrain", "data", "tune", "train", "evaluate", "compress", "serve")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
-NAMES_TAKEN = ("base", "tuned", "int4", "int8")
+NAMES_TAKEN = ("base", "tuned")
+UNPRUNED = "unpruned"
+"""The teacher of a healing: the model that was pruned."""
+UNGATED = 1e6
+"""A rise of perplexity that nothing has: what comes next is held to the real limit."""
 
 # What a stage's inputs come from; a recipe with a stage must have the stages it needs.
 NEEDS = {
@@ -77,6 +89,48 @@ class PretrainStage(Config):
         return f"{self.max_tokens:,} tokens" if self.max_tokens else length_of(self.train)
 
 
+class PruneStep(PruneConfig):
+    """Pruning, and healing by a short training with the unpruned model as its teacher.
+
+    Unless `heal` says otherwise, it learns that model's distribution (objective distillation, teacher
+    unpruned) with all parameters (adapter full). With it, `max_loss` is about the healed model.
+    """
+
+    heal: TrainConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _distil_by_default(cls, values: Any) -> Any:
+        heal = values.get("heal") if isinstance(values, dict) else None
+        if not isinstance(heal, dict):
+            return values
+        usual = {"objective": {"kind": "distillation"}, "adapter": {"kind": "full"}}
+        merged = usual | {"name": f"{values.get('name', 'compressed')}-healed"} | heal
+        objective = merged["objective"]
+        if isinstance(objective, dict) and objective.get("kind") == "distillation":
+            merged["objective"] = {"teacher": UNPRUNED} | objective
+        return {**values, "heal": merged}
+
+    @property
+    def pruning(self) -> PruneConfig:
+        """The step without healing; what is healed later passes no gate before."""
+        values = self.model_dump(exclude={"heal"}) | ({"max_loss": UNGATED} if self.heal else {})
+        return PruneConfig.model_validate(values)
+
+    @property
+    def acceptance(self) -> HealedConfig:
+        """What lets the healed model through."""
+        kept = ("name", "max_loss", "split", "max_tokens", "resources", "keep")
+        return HealedConfig(**{name: getattr(self, name) for name in kept})
+
+
+CompressSection = Annotated[
+    OpenVINOConfig | GgufConfig | PruneStep | MergeConfig,
+    Field(discriminator="kind"),
+    BeforeValidator(openvino_unless_told),
+]
+
+
 class Training(NamedTuple):
     """One of a recipe's training runs."""
 
@@ -112,9 +166,16 @@ class Recipe(Config):
     )
     train: TrainConfig | None = None
     evaluate: EvaluateConfig | None = None
-    compress: CompressConfig | None = None
+    compress: tuple[CompressSection, ...] = Field(
+        default=(), description="a step, or a list of them, each over the newest model before it"
+    )
     serve: ServeConfig | None = None
     question: str | None = Field(default=None, description="asked over HTTP when the endpoint stands")
+
+    @field_validator("compress", mode="before")
+    @classmethod
+    def _one_step_is_a_list(cls, values: Any) -> Any:
+        return (values,) if isinstance(values, dict | Config) else values or ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -154,14 +215,21 @@ class Recipe(Config):
             self._check_scratch(self.model)
         self._check_what_training_leaves()
         self._check_tuning()
-        named = Counter([*NAMES_TAKEN, *(stage.name for stage in self.pretrain)])
-        if twice := [name for name, times in named.items() if times > 1]:
-            raise ValueError(f"'pretrain:' calls a stage {twice[0]!r} like another model; rename it")
+        self._check_names()
         if len(set(self.added_tokens)) < len(self.added_tokens):
             raise ValueError("'added_tokens:' names a token twice; name each once")
         if self.question is not None and self.serve is None:
             raise ValueError("'question:' needs a 'serve:' section to ask it at")
         return self
+
+    def _check_names(self) -> None:
+        """Each model of the chain goes by a name of its own."""
+        named = Counter([*NAMES_TAKEN, *(stage.name for stage in self.pretrain)])
+        if twice := [name for name, times in named.items() if times > 1]:
+            raise ValueError(f"'pretrain:' calls a stage {twice[0]!r} like another model; rename it")
+        compressed = Counter([*named, *(step.scheme_name for step in self.compress)])
+        if twice := [step.scheme_name for step in self.compress if compressed[step.scheme_name] > 1]:
+            raise ValueError(f"'compress:' makes {twice[0]!r} more than once; leave one of the steps out")
 
     def _check_what_training_leaves(self) -> None:
         """Some runs end with what no later stage can read."""
@@ -249,6 +317,7 @@ def check_recipe(recipe: Recipe, workspace: Workspace | None = None) -> list[str
         findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
     if recipe.evaluate:
         findings += check_suites(recipe.evaluate)
+    findings += [f"compress: {_check_step(step)}" for step in recipe.compress]
     return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
 
 
@@ -284,6 +353,17 @@ def _check_data(title: str, data: DataConfig) -> str:
     check_sources(data)
     check_references(data.cleaning)
     return f"{title}: {len(data.sources)} source(s), {len(data.steps)} step(s)"
+
+
+def _check_step(step: CompressStep) -> str:
+    said = step.scheme_name
+    if isinstance(step, MergeConfig):
+        from heliostat.compression.merging import open_adapters
+
+        said += f", {len(open_adapters(step))} adapter(s)"
+    if isinstance(step, PruneStep) and step.heal:
+        said += f", healed by {_say_training(step.heal, length_of(step.heal))}"
+    return f"{said}, at most {step.max_loss:+.0%} perplexity"
 
 
 def _say_training(train: TrainConfig, length: str) -> str:

@@ -229,6 +229,9 @@ def _resolve(
         if tagged and not (isinstance(values, dict) and part in values):
             annotation = tagged[0]
             continue
+        if isinstance(part, int) and isinstance(values, dict):  # one section where a list of them may stand
+            annotation = _item_of(annotation)
+            continue
         if len(variants) == 1:
             owner = variants[0]
         location.append(part)

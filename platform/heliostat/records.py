@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import heliostat
 
-ArtifactKind = Literal["dataset", "tokenized", "model", "adapter", "quantized", "report"]
+ArtifactKind = Literal["dataset", "tokenized", "model", "adapter", "quantized", "export", "report"]
 Status = Literal["running", "finished", "stopped", "failed"]
 CERTIFICATE_NAME = "artifact.json"
 

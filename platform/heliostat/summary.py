@@ -65,12 +65,8 @@ def describe(result: Any) -> str:
         return f"{tried}; best {facts['metric']} {best['value']:.4f} with {point}"
     if result.kind == "report":
         return _scores_line(facts)
-    if result.kind == "quantized":
-        return (
-            f"{facts['scheme']}, perplexity {facts['perplexity_before']:.2f} -> "
-            f"{facts['perplexity_after']:.2f}, "
-            f"{facts['bytes_before'] / MEGA:.0f} -> {facts['bytes_after'] / MEGA:.0f} MB"
-        )
+    if "perplexity_before" in facts:
+        return _describe_compressed(facts)
     active = facts.get("active_parameters", facts["num_parameters"])
     said = f" ({active:,} active per token)" if active < facts["num_parameters"] else ""
     return f"{facts['num_parameters']:,} parameters{said}, {result.bytes / MEGA:.0f} MB"
@@ -87,6 +83,17 @@ def _scores_line(facts: dict[str, Any]) -> str:
         for metric, found in list(metrics.items())[:1]
     ]
     return ", ".join(parts)
+
+
+def _describe_compressed(facts: dict[str, Any]) -> str:
+    said = (
+        f"{facts['scheme']}, perplexity {facts['perplexity_before']:.2f} -> {facts['perplexity_after']:.2f}, "
+        f"{facts['bytes_before'] / MEGA:.0f} -> {facts['bytes_after'] / MEGA:.0f} MB"
+    )
+    if facts["tokens_per_second_after"] is None:
+        return said
+    before, after = facts["tokens_per_second_before"], facts["tokens_per_second_after"]
+    return f"{said}, {before:.0f} -> {after:.0f} tokens/s"
 
 
 def print_answer(endpoint: Endpoint, question: str) -> dict[str, float]:
@@ -158,7 +165,7 @@ def _add_perplexity_row(table: Table, models: dict[str, Artifact], report: Artif
         change = f" ({value / base - 1:+.1%})" if base and name != "base" else ""
         parts.append(f"{name} {value:.2f}{change}")
     for name, model in models.items():
-        if model.kind == "quantized":
+        if "perplexity_before" in model.facts:
             before, after = model.facts["perplexity_before"], model.facts["perplexity_after"]
             parts.append(f"{name} {after:.2f} against {before:.2f} uncompressed ({after / before - 1:+.2%})")
     if parts:

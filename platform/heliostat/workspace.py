@@ -18,6 +18,7 @@ _FOLDERS: dict[ArtifactKind, str] = {
     "model": "models",
     "adapter": "models",
     "quantized": "models",
+    "export": "models",
     "report": "reports",
 }
 

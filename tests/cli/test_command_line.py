@@ -173,9 +173,11 @@ def test_show_prints_the_recipe_as_it_will_run(heliostat, recipe):
 @pytest.mark.parametrize("stage", ["data", "train", "evaluate", "compress", "serve", "recipe"])
 def test_schema_prints_the_json_schema_of_each_section(heliostat, stage):
     schema = json.loads(heliostat("config", "schema", stage).stdout)
-    assert schema["type"] == "object"
-    assert schema["additionalProperties"] is False
-    assert schema["properties"]
+    kinds = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in schema.get("oneOf", ())]
+    for each in kinds or [schema]:
+        assert each["type"] == "object"
+        assert each["additionalProperties"] is False
+        assert each["properties"]
 
 
 def work(publication, run) -> None:

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.compression.config import OpenVINOConfig
 from heliostat.compression.openvino_export import export_steps
+
+STEPS = ["load", "convert", "compress", "save"]
 
 
 @pytest.fixture(scope="session")
 def exported_folder(tiny_model_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    assert list(export_steps(tiny_model_folder, folder, "fp32")) == ["load", "convert", "compress", "save"]
+    assert list(export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32"))) == STEPS
     return folder

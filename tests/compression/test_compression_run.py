@@ -1,11 +1,12 @@
 """The compression stage on a real cluster: what it publishes, and what it refuses to publish."""
 
+import json
 import shutil
 
 import pytest
 from small_artifacts import pack, publish_dataset, publish_model
 
-from heliostat.compression.config import CompressConfig
+from heliostat.compression.config import GgufConfig, OpenVINOConfig
 from heliostat.compression.run import compress_model
 from heliostat.errors import DataError, ModelError
 from heliostat.models.loading import load_model, tokenizer_fingerprint
@@ -15,7 +16,7 @@ from heliostat.storage import artifact_folder
 from heliostat.tokenized import IGNORED, TokenizedDataset, collate
 
 pytestmark = pytest.mark.ray
-CONFIG = CompressConfig(max_tokens=600)
+CONFIG = OpenVINOConfig(max_tokens=600)
 OUTLIER = 1e5
 
 
@@ -56,7 +57,8 @@ def test_int8_is_published_with_what_was_measured(ray_cluster, workspace, datase
     small = compress_model(CONFIG, model, dataset, workspace)
     facts = small.facts
     assert small.kind == "quantized"
-    assert facts["scheme"] == "int8"
+    assert (facts["kind"], facts["scheme"]) == ("openvino", "int8")
+    assert min(facts["tokens_per_second_before"], facts["tokens_per_second_after"]) > 0
     assert facts["bytes_before"] == (tiny_model_folder / "model.safetensors").stat().st_size
     assert facts["bytes_after"] == (artifact_folder(small) / "openvino_model.bin").stat().st_size
     assert facts["bytes_after"] <= 0.3 * facts["bytes_before"]
@@ -70,6 +72,36 @@ def test_int8_is_published_with_what_was_measured(ray_cluster, workspace, datase
         alone = measure_perplexity(folder, split, Limits(max_tokens=600))
         assert facts[key] == pytest.approx(alone.perplexity, rel=1e-5)
     assert compress_model(CONFIG, model, dataset, workspace) == small
+
+
+def test_int4_is_calibrated_and_smaller_than_int8(ray_cluster, workspace, dataset, tiny_model_folder):
+    model = publish_model(workspace, tiny_model_folder)
+    config = OpenVINOConfig(scheme="int4", group_size=16, max_tokens=600, calibration={"num_documents": 8})
+    facts = compress_model(config, model, dataset, workspace).facts
+    eight = compress_model(CONFIG, model, dataset, workspace).facts
+    assert facts["scheme"] == "int4"
+    assert facts["bytes_after"] < 0.92 * eight["bytes_after"]
+    assert facts["perplexity_after"] <= 1.08 * facts["perplexity_before"]
+
+
+def test_a_gguf_file_is_scored_as_it_was_written(ray_cluster, workspace, dataset, tiny_model_folder):
+    model = publish_model(workspace, tiny_model_folder)
+    exported = compress_model(GgufConfig(scheme="q8_0", max_tokens=600), model, dataset, workspace)
+    facts = exported.facts
+    assert (exported.kind, facts["scheme"], facts["tokens_per_second_after"]) == ("export", "gguf-q8_0", None)
+    assert facts["bytes_after"] < 0.35 * facts["bytes_before"]
+    assert facts["perplexity_after"] == pytest.approx(facts["perplexity_before"], rel=0.01)
+    assert facts["perplexity_after"] != facts["perplexity_before"]
+
+
+def test_what_gguf_cannot_take_is_refused_before_any_work(workspace, dataset, tiny_model_folder, tmp_path):
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "yarn")
+    config = json.loads((folder / "config.json").read_text()) | {"rope_parameters": {"rope_type": "yarn"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = publish_model(workspace, folder, "yarn")
+    with pytest.raises(ModelError, match="rope_type 'yarn' cannot be written as GGUF"):
+        compress_model(GgufConfig(), model, dataset, workspace)
+    assert workspace.storage.list("runs") == []
 
 
 def test_a_model_that_loses_too_much_is_not_published(ray_cluster, workspace, dataset, coarse_folder):

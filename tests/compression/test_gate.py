@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from heliostat.compression.config import OpenVINOConfig
 from heliostat.compression.gate import check_gate, relative_rise
 from heliostat.compression.openvino_graph import check_exportable
 from heliostat.errors import ModelError
@@ -13,15 +14,15 @@ pytestmark = pytest.mark.heavy
 
 
 def test_a_rise_within_the_limit_passes():
-    check_gate(10.0, 10.19, max_loss=0.02)
-    check_gate(10.0, 9.0, max_loss=0.0)
+    check_gate(10.0, 10.19, OpenVINOConfig())
+    check_gate(10.0, 9.0, OpenVINOConfig(max_loss=0))
     assert relative_rise(10.0, 10.1) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("after", [10.21, math.inf, math.nan])
 def test_a_larger_rise_is_refused_with_the_way_out(after):
     with pytest.raises(ModelError, match=r"allowed is \+2\.00%; raise compress\.max_loss") as caught:
-        check_gate(10.0, after, max_loss=0.02)
+        check_gate(10.0, after, OpenVINOConfig())
     assert "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 import pytest
 from small_artifacts import conversations, publish_dataset
 
+from heliostat.compression.config import OpenVINOConfig
 from heliostat.compression.openvino_export import export_steps
 from heliostat.models.loading import load_model, load_tokenizer, tokenizer_fingerprint
 from heliostat.models.perplexity import Limits, measure_perplexity
@@ -84,6 +85,6 @@ def test_a_model_with_tied_weights_exports_to_one_copy_of_them(tiny_model_folder
     config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
     (folder / "config.json").write_text(json.dumps(config))
     load_model(folder).save_pretrained(folder)
-    list(export_steps(folder, tmp_path / "out", "int8"))
+    list(export_steps(folder, tmp_path / "out", OpenVINOConfig()))
     weights = (tmp_path / "out" / "openvino_model.bin").stat().st_size
     assert weights < 0.3 * (folder / "model.safetensors").stat().st_size

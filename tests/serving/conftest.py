@@ -18,10 +18,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_openvino_folder(tiny_model_folder, tmp_path_factory) -> Path:
+    from heliostat.compression.config import OpenVINOConfig
     from heliostat.compression.openvino_export import export_steps
 
     folder = tmp_path_factory.mktemp("tiny-openvino")
-    for _ in export_steps(tiny_model_folder, folder, "fp32"):
+    for _ in export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32")):
         pass
     return folder
 

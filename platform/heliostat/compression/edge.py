@@ -1,6 +1,7 @@
-"""Where compression meets Ray: the export and the scoring of the original run side by side.
+"""Where compression meets Ray: the work and the scoring of the original run side by side.
 
-An export keeps one core busy whatever it is given, so the other one scores the original meanwhile.
+Every kind writes a folder and is then scored like the original, on the same tokens. Writing keeps about one
+core busy whatever it is given, so the other one scores the original meanwhile.
 """
 
 import tempfile
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliostat.compression.config import CompressConfig
+from heliostat.compression.config import CompressStep
+from heliostat.compression.decoding_speed import tokens_per_second
 from heliostat.compression.gate import check_gate, folder_bytes, weight_bytes
-from heliostat.compression.openvino_export import STEPS, export_steps
+from heliostat.compression.kinds import Material, readable_folder, steps_of, write_folder
 from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
 from heliostat.progress import Report, progress
 from heliostat.ray_tasks import FileChunk, chunks_of, stream, streaming_task
@@ -25,9 +27,10 @@ from heliostat.tokenized import TokenizedDataset
 class CompressionJob:
     """What both tasks work on."""
 
-    config: CompressConfig
+    config: CompressStep
     model: Artifact
     dataset: Artifact
+    others: tuple[Artifact, ...] = ()
 
     def limits(self, share: float) -> Limits:
         """How the model is scored with a share of the stage's CPUs."""
@@ -40,12 +43,15 @@ class CompressionJob:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Bytes before and after: of the weights, and of the exported folder."""
+class Figures:
+    """Bytes before and after, of the weights and of the written folder; tokens a second of one stream, None
+    where nothing here decodes with the folder."""
 
     bytes_before: int
     bytes_after: int
     folder_bytes_after: int
+    tokens_per_second_before: float
+    tokens_per_second_after: float | None
 
 
 def score_original(job: CompressionJob) -> Iterator[Score]:
@@ -53,86 +59,103 @@ def score_original(job: CompressionJob) -> Iterator[Score]:
     yield from running_score(artifact_folder(job.model), job.split(), job.limits(0.5))
 
 
-def export_and_score(job: CompressionJob) -> Iterator[str | Score | Sizes | FileChunk]:
-    """The task that exports, scores what came out, and sends it: step names, scores, sizes, then files."""
+def write_and_score(job: CompressionJob) -> Iterator[str | Score | Figures | FileChunk]:
+    """The task that compresses, scores what came out, and sends it: step names, scores, figures, files."""
     source = artifact_folder(job.model)
-    with tempfile.TemporaryDirectory(prefix="heliostat-export-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="heliostat-export-") as name,
+        tempfile.TemporaryDirectory(prefix="heliostat-read-back-") as scratch,
+    ):
         target = Path(name)
-        yield from export_steps(source, target, job.config.scheme)
-        yield from running_score(target, job.split(), job.limits(1.0))
-        yield Sizes(weight_bytes(source), weight_bytes(target), folder_bytes(target))
+        others = tuple(artifact_folder(other) for other in job.others)
+        yield from write_folder(job.config, Material(source, target, job.split(), others))
+        readable = readable_folder(job.config, target, Path(scratch))
+        yield from running_score(readable, job.split(), job.limits(1.0))
+        yield _figures(job, source, target, decodes=readable == target)
         yield from chunks_of(target)
 
 
+def _figures(job: CompressionJob, source: Path, target: Path, decodes: bool) -> Figures:
+    prompt = job.split()[0].documents()[0].input_ids.astype("int64")
+    threads = job.limits(1.0).num_threads
+    return Figures(
+        bytes_before=weight_bytes(source),
+        bytes_after=weight_bytes(target),
+        folder_bytes_after=folder_bytes(target),
+        tokens_per_second_before=tokens_per_second(source, prompt, threads),
+        tokens_per_second_after=tokens_per_second(target, prompt, threads) if decodes else None,
+    )
+
+
 def compress_on_cluster(job: CompressionJob, folder: Path) -> dict[str, Any]:
-    """Export and compress into `folder` on this machine; returns what was measured.
+    """Compress into `folder` on this machine; returns what was measured.
 
     Raises:
-        ModelError: the model cannot be exported, or its perplexity rose too much.
+        ModelError: the model cannot be compressed so, or its perplexity rose too much.
     """
     started = time.monotonic()
     whole = job.config.resources
     half = whole.model_copy(update={"num_cpus": whole.num_cpus / 2})
-    watch = _Watch(tokens_within(job.split(), job.config.max_tokens))
+    watch = _Watch(job.config, tokens_within(job.split(), job.config.max_tokens))
     running = {
         "before": streaming_task(score_original, half).remote(job),
-        "after": streaming_task(export_and_score, half).remote(job),
+        "after": streaming_task(write_and_score, half).remote(job),
     }
     with progress("compress", 100, "%") as report:
         for task, item in stream(running):
             if isinstance(item, FileChunk):
-                watch.check_passed(job.config.max_loss)
+                watch.check_passed()
                 item.append_to(folder)
             else:
                 watch.take(task, item, report)
-    watch.check_passed(job.config.max_loss)
-    return watch.facts(job.config.scheme) | {"seconds": time.monotonic() - started}
+    watch.check_passed()
+    return watch.facts() | {"seconds": time.monotonic() - started}
 
 
 class _Watch:
     """Keeps what the tasks have said so far and shows how far they are."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, config: CompressStep, tokens: int) -> None:
+        self._config = config
         self._tokens = tokens
-        self._exported = 0.0
-        self._step = "load"
+        self._written = 0.0
+        self._step = ""
         self._scores: dict[str, Score] = {}
-        self._sizes: Sizes | None = None
+        self._figures: Figures | None = None
 
-    def take(self, task: str, item: str | Score | Sizes, report: Report) -> None:
-        """Note an item and report the progress: the export is half of the work, each scoring a quarter."""
-        if isinstance(item, Sizes):
-            self._sizes = item
+    def take(self, task: str, item: str | Score | Figures, report: Report) -> None:
+        """Note an item and report the progress: writing is half of the work, each scoring a quarter."""
+        if isinstance(item, Figures):
+            self._figures = item
         elif isinstance(item, Score):
             self._scores[task] = item
             if task == "after":
-                self._exported, self._step = 1.0, "score"
+                self._written, self._step = 1.0, "score"
         else:
-            steps = list(STEPS)
-            self._exported = sum(STEPS[step] for step in steps[: steps.index(item)])
+            steps = steps_of(self._config)
+            names = list(steps)
+            self._written = sum(steps[name] for name in names[: names.index(item)])
             self._step = item
         scored = sum(score.num_tokens for score in self._scores.values()) / self._tokens
-        report(50 * self._exported + 25 * scored, self._step)
+        report(50 * self._written + 25 * scored, self._step)
 
-    def check_passed(self, max_loss: float) -> None:
+    def check_passed(self) -> None:
         """Stop everything as soon as both scores are whole and the rise is too large."""
-        if (
-            all(self._scores[task].num_tokens == self._tokens for task in self._scores)
-            and len(self._scores) == 2
-        ):
-            check_gate(self._scores["before"].perplexity, self._scores["after"].perplexity, max_loss)
+        whole = [score.num_tokens == self._tokens for score in self._scores.values()]
+        if len(whole) == 2 and all(whole):
+            before, after = self._scores["before"].perplexity, self._scores["after"].perplexity
+            check_gate(before, after, self._config)
 
-    def facts(self, scheme: str) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """For the certificate."""
-        assert self._sizes is not None
+        assert self._figures is not None
         before, after = self._scores["before"], self._scores["after"]
         return {
-            "scheme": scheme,
+            "kind": self._config.kind,
+            "scheme": self._config.scheme_name,
             "perplexity_before": before.perplexity,
             "perplexity_after": after.perplexity,
             "num_labels": after.num_labels,
             "tokens": after.num_tokens,
-            "bytes_before": self._sizes.bytes_before,
-            "bytes_after": self._sizes.bytes_after,
-            "folder_bytes_after": self._sizes.folder_bytes_after,
+            **vars(self._figures),
         }

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from heliostat.compression.config import CompressStep
 from heliostat.errors import ModelError
 from heliostat.models.perplexity import OPENVINO_MODEL_NAME
 from heliostat.models.safety import weight_files
@@ -12,24 +13,24 @@ def relative_rise(before: float, after: float) -> float:
     return after / before - 1
 
 
-def check_gate(before: float, after: float, max_loss: float) -> None:
+def check_gate(before: float, after: float, config: CompressStep) -> None:
     """Refuse a model whose perplexity rose too much.
 
     Raises:
         ModelError: by how much, and what may be done.
     """
-    rise = relative_rise(before, after)
+    rise, max_loss = relative_rise(before, after), config.max_loss
     if not rise <= max_loss:  # so written, a perplexity that is not a number does not pass either
         raise ModelError(
             f"compressed model refused: perplexity {before:.3f} -> {after:.3f} ({rise:+.2%}), allowed is "
-            f"{max_loss:+.2%}; raise compress.max_loss, or choose a gentler compress.scheme"
+            f"{max_loss:+.2%}; raise compress.max_loss, or {config.gentler}"
         )
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of the weights alone, of a transformers or an OpenVINO folder."""
+    """Bytes of the weights alone, of a transformers, an OpenVINO or a GGUF folder."""
     exported = folder / Path(OPENVINO_MODEL_NAME).with_suffix(".bin")
-    files = [exported] if exported.is_file() else weight_files(folder)
+    files = [exported] if exported.is_file() else list(folder.glob("*.gguf")) or weight_files(folder)
     return sum(file.stat().st_size for file in files)
 
 

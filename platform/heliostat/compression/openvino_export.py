@@ -1,14 +1,15 @@
 """A transformers folder as an engine folder for openvino-genai: graph, tokenizer and chat template."""
 
-import contextlib
-import logging
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from heliostat.compression.config import OpenVINOConfig
 from heliostat.compression.openvino_graph import check_exportable, export_graph
+from heliostat.compression.openvino_quantize import quantize_weights
 from heliostat.errors import ModelError
 from heliostat.models.adapters import copy_tokenizer
 from heliostat.models.loading import load_model, load_tokenizer
@@ -16,12 +17,20 @@ from heliostat.models.perplexity import OPENVINO_MODEL_NAME
 
 CONFIG_FILES = ("config.json", "generation_config.json")
 
-# The steps of an export and the share of its time each takes (SmolLM2-135M, two cores).
-STEPS = {"load": 0.3, "convert": 0.35, "compress": 0.25, "save": 0.1}
+
+def steps_of(config: OpenVINOConfig) -> dict[str, float]:
+    """The steps of an export and the share of its time each takes (SmolLM2-135M, two cores)."""
+    if config.scheme == "int4":
+        return {"load": 0.1, "convert": 0.15, "compress": 0.7, "save": 0.05}
+    return {"load": 0.3, "convert": 0.35, "compress": 0.25, "save": 0.1}
 
 
-def export_steps(source: Path, target: Path, scheme: str) -> Iterator[str]:
-    """Write the engine folder `target`; yields the name of each of STEPS when it begins.
+def export_steps(
+    source: Path, target: Path, config: OpenVINOConfig, documents: Sequence[np.ndarray] = ()
+) -> Iterator[str]:
+    """Write the engine folder `target`; yields the name of each step when it begins.
+
+    `documents` are token ids, (length,) each, that int4 is calibrated on.
 
     Raises:
         ModelError: the model cannot be loaded, or not be exported.
@@ -39,21 +48,9 @@ def export_steps(source: Path, target: Path, scheme: str) -> Iterator[str]:
             "leave out the compress section and serve it with transformers"
         ) from error
     yield "compress"
-    graph = compress_weights(graph, scheme)
+    graph = quantize_weights(graph, config, documents)
     yield "save"
     _save(graph, source, target)
-
-
-def compress_weights(graph: Any, scheme: str) -> Any:
-    """The graph with its weights in `scheme` (int8, or fp32: unchanged)."""
-    if scheme == "fp32":
-        return graph
-    with _reference_arithmetic():
-        import nncf
-
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-        with _progress_bars_discarded():
-            return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
 def _save(graph: Any, source: Path, target: Path) -> None:
@@ -69,26 +66,3 @@ def _save(graph: Any, source: Path, target: Path) -> None:
     for name in CONFIG_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-
-
-@contextlib.contextmanager
-def _reference_arithmetic() -> Iterator[None]:
-    """Let NNCF quantize with numpy: its own way compiles a little graph for each weight (23 s instead of 7 s
-    for all of SmolLM2-135M's 211)."""
-    name = "NNCF_DISABLE_OPTIMIZED_COMPRESSION"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _progress_bars_discarded() -> Iterator[None]:
-    """NNCF draws its own bars on standard output and has no switch for them."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield

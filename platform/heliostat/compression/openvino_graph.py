@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heliostat.errors import ModelError
 
 TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -62,6 +64,17 @@ def export_graph(model: Any) -> Any:
     )
     _start_states_empty(graph)
     return graph
+
+
+def model_inputs(input_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """What the graph takes for a text of its own, (length,) token ids: a batch of one."""
+    length = len(input_ids)
+    return {
+        "input_ids": input_ids[None].astype(np.int64),
+        "attention_mask": np.ones((1, length), dtype=np.int64),
+        "position_ids": np.arange(length, dtype=np.int64)[None],
+        "beam_idx": np.zeros(1, dtype=np.int32),
+    }
 
 
 def _cache_width(config: Any) -> int | None:
@@ -165,7 +178,6 @@ def _name_ports(graph: Any, config: Any, names: list[str]) -> None:
 
 def _reorder_by_beam(graph: Any) -> None:
     """Read each cache through `beam_idx`, so that a row may go on from another row's past."""
-    import numpy as np
     from openvino import PartialShape
     from openvino import opset13 as ops
 
@@ -185,7 +197,6 @@ def _reorder_by_beam(graph: Any) -> None:
 
 def _start_states_empty(graph: Any) -> None:
     """Before the first token a state has as many rows as the batch, and no past."""
-    import numpy as np
     from openvino import opset13 as ops
 
     input_ids = graph.input("input_ids")

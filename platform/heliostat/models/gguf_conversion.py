@@ -1,38 +1,27 @@
-"""A GGUF file as a Hugging Face folder in float32: Llama weights with a byte-level BPE tokenizer.
+"""A GGUF file as a Hugging Face folder in float32: Llama, Qwen2 and Qwen3 with a byte-level BPE tokenizer.
 
 The weights are dequantised with the format's own reference code; neither torch nor transformers is needed.
 Anything this does not know to be convertible is refused rather than guessed.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heliostat.errors import ModelError
+from heliostat.models.gguf_layout import (
+    CONTROL_TOKEN,
+    DIGITS_FIRST,
+    PATTERNS,
+    ROTARY_ORDER,
+    USER_TOKEN,
+    name_of,
+    undo_rotary,
+)
 
-# How tokenizers cut text before merging, by the name GGUF gives it. SmolLM also cuts numbers into digits.
-DIGITS_FIRST_BY_PRE_TOKENIZER = {"gpt-2": False, "smollm": True}
-CONTROL_TOKEN, USER_TOKEN = 3, 4
-
-NAME_BY_GGUF_NAME = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER_NAME_BY_GGUF_NAME = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
 def convert_gguf(file: Path, out_folder: Path) -> None:
@@ -48,10 +37,10 @@ def convert_gguf(file: Path, out_folder: Path) -> None:
     except ValueError as error:
         raise ModelError(f"{file}: not a readable GGUF file: {error}") from None
     fields = {name: field for name, field in reader.fields.items() if not name.startswith("GGUF.")}
-    _require(file, fields, "general.architecture", ("llama",))
+    _require(file, fields, "general.architecture", tuple(ROTARY_ORDER))
     _require(file, fields, "tokenizer.ggml.model", ("gpt2",))
-    _require(file, fields, "tokenizer.ggml.pre", tuple(DIGITS_FIRST_BY_PRE_TOKENIZER))
-    config = _model_config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
+    _require(file, fields, "tokenizer.ggml.pre", (*DIGITS_FIRST, *PATTERNS))
+    config = _model_config(fields, {tensor.name for tensor in reader.tensors})
     _write_json(out_folder / "config.json", config)
     token_ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     _write_json(out_folder / "generation_config.json", token_ids)
@@ -67,31 +56,40 @@ def _require(file: Path, fields: dict[str, Any], name: str, known: tuple[str, ..
         )
 
 
-def _model_config(fields: dict[str, Any], tied: bool) -> dict[str, Any]:
+def _model_config(fields: dict[str, Any], tensors: set[str]) -> dict[str, Any]:
+    family = fields["general.architecture"].contents()
+
     def value(name: str) -> Any:
         return fields[name].contents()
 
-    heads = value("llama.attention.head_count")
+    def size(name: str) -> Any:
+        return value(f"{family}.{name}")
+
+    heads, width = size("attention.head_count"), f"{family}.attention.key_length"
     end = value("tokenizer.ggml.eos_token_id")
+    # GGUF names no beginning where a family has none.
+    begin = value("tokenizer.ggml.bos_token_id") if "tokenizer.ggml.bos_token_id" in fields else None
+    biases = (
+        {} if family != "llama" else {"attention_bias": "blk.0.attn_q.bias" in tensors, "mlp_bias": False}
+    )
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [CLASSES[family]],
+        "model_type": family,
         "dtype": "float32",
         "vocab_size": len(fields["tokenizer.ggml.tokens"].data),
-        "hidden_size": value("llama.embedding_length"),
-        "intermediate_size": value("llama.feed_forward_length"),
-        "num_hidden_layers": value("llama.block_count"),
+        "hidden_size": size("embedding_length"),
+        "intermediate_size": size("feed_forward_length"),
+        "num_hidden_layers": size("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": value("llama.attention.head_count_kv"),
-        "head_dim": value("llama.embedding_length") // heads,
-        "max_position_embeddings": value("llama.context_length"),
-        "rms_norm_eps": value("llama.attention.layer_norm_rms_epsilon"),
-        "rope_parameters": {"rope_type": "default", "rope_theta": value("llama.rope.freq_base")},
+        "num_key_value_heads": size("attention.head_count_kv"),
+        "head_dim": value(width) if width in fields else size("embedding_length") // heads,
+        "max_position_embeddings": size("context_length"),
+        "rms_norm_eps": size("attention.layer_norm_rms_epsilon"),
+        "rope_parameters": {"rope_type": "default", "rope_theta": size("rope.freq_base")},
         "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": tied,
-        "bos_token_id": value("tokenizer.ggml.bos_token_id"),
+        **biases,
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "bos_token_id": begin,
         "eos_token_id": end,
         "pad_token_id": value("tokenizer.ggml.padding_token_id")
         if "tokenizer.ggml.padding_token_id" in fields
@@ -105,42 +103,30 @@ def _write_weights(file: Path, tensors: list[Any], config: dict[str, Any], out_f
 
     weights = {}
     for tensor in tensors:
-        name = _name_of(tensor.name)
+        name = name_of(tensor.name)
         if name is None:
             raise ModelError(f"{file}: holds a tensor {tensor.name}, which cannot be converted")
         array = dequantize(tensor.data, tensor.tensor_type)
-        if name.endswith("q_proj.weight"):
-            array = _undo_rotary_order(array, config["num_attention_heads"])
-        elif name.endswith("k_proj.weight"):
-            array = _undo_rotary_order(array, config["num_key_value_heads"])
+        if ROTARY_ORDER[config["model_type"]] and ".q_proj." in name:
+            array = undo_rotary(array, config["num_attention_heads"])
+        elif ROTARY_ORDER[config["model_type"]] and ".k_proj." in name:
+            array = undo_rotary(array, config["num_key_value_heads"])
         weights[name] = np.ascontiguousarray(array, dtype=np.float32)
     save_file(weights, out_folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _name_of(gguf_name: str) -> str | None:
-    """A tensor's name in transformers' Llama; None when there is none."""
-    layer = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", gguf_name)
-    if layer is None:
-        return NAME_BY_GGUF_NAME.get(gguf_name)
-    name = LAYER_NAME_BY_GGUF_NAME.get(layer[2])
-    return f"model.layers.{layer[1]}.{name}.weight" if name else None
-
-
-def _undo_rotary_order(array: np.ndarray, num_heads: int) -> np.ndarray:
-    """GGUF interleaves the two halves of each head's rows; transformers wants one after the other."""
-    rows, columns = array.shape
-    return array.reshape(num_heads, rows // num_heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
-
-
 def _write_tokenizer(fields: dict[str, Any], config: dict[str, Any], out_folder: Path) -> None:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
     tokens = fields["tokenizer.ggml.tokens"].contents()
     kinds = fields["tokenizer.ggml.token_type"].contents()
     merges = [tuple(merge.split(" ", 1)) for merge in fields["tokenizer.ggml.merges"].contents()]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    if DIGITS_FIRST_BY_PRE_TOKENIZER[fields["tokenizer.ggml.pre"].contents()]:
+    pre = fields["tokenizer.ggml.pre"].contents()
+    steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre in DIGITS_FIRST)]
+    if pre in PATTERNS:
+        steps.insert(0, pre_tokenizers.Split(Regex(PATTERNS[pre]), "isolated"))
+    elif DIGITS_FIRST[pre]:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
@@ -156,7 +142,8 @@ def _write_tokenizer(fields: dict[str, Any], config: dict[str, Any], out_folder:
         "model_max_length": config["max_position_embeddings"],
     }
     for role in ("bos", "eos", "pad"):
-        settings[f"{role}_token"] = tokens[config[f"{role}_token_id"]]
+        if config[f"{role}_token_id"] is not None:
+            settings[f"{role}_token"] = tokens[config[f"{role}_token_id"]]
     if "tokenizer.ggml.unknown_token_id" in fields:
         settings["unk_token"] = tokens[fields["tokenizer.ggml.unknown_token_id"].contents()]
     _write_json(out_folder / "tokenizer_config.json", settings)

