@@ -27,7 +27,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from heliostat.errors import StoppedError, TrainingError
 from heliostat.models.adapters import merge_adapter
 from heliostat.progress import progress
-from heliostat.ray_session import options_of
+from heliostat.ray_session import exit_without_destructors, options_of
 from heliostat.stage import StageRun
 from heliostat.tracking import MetricWriter, Tracker, read_metrics
 from heliostat.training.causes import first_cause, in_one_line, is_lost
@@ -97,6 +97,7 @@ class MetricsCallback(UserCallback):
 
     def _writer(self) -> MetricWriter:
         if not hasattr(self, "_opened"):
+            exit_without_destructors()
             tracker = Tracker(self.tracker_uri)
             self._opened = MetricWriter(tracker, self.tracking_run_id, Path(self.folder))
         return self._opened

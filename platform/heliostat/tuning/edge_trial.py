@@ -18,6 +18,7 @@ from ray import tune
 
 from heliostat.errors import BusyError, HeliostatError, StoppedError
 from heliostat.models.from_scratch import make_model
+from heliostat.ray_session import exit_without_destructors
 from heliostat.records import Artifact
 from heliostat.stage import PartOf, local_folder_of
 from heliostat.storage import Storage
@@ -59,6 +60,7 @@ class TrialRun(tune.Trainable):
 
     def setup(self, config: dict[str, Any], job: SweepJob) -> None:
         """Begin with what a former attempt reported: schedulers and searchers must know it, too."""
+        exit_without_destructors()
         self._job = job
         self._settings = Settings.model_validate(config["settings"])
         self._before: deque[Report] = deque(config["reports"])
