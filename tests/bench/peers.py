@@ -41,6 +41,12 @@ LLAMA_FACTORY = Peer(
 """With our torch, so that the same kernels compute. PyPI's pictures and sound do not load beside a torch for
 CPUs, and transformers with them; text needs neither."""
 
+LLM_COMPRESSOR = Peer(
+    "llm-compressor",
+    ("llmcompressor==0.14.0.1", f"torch=={version('torch').partition('+')[0]}"),
+    ("llmcompressor", "compressed-tensors", "torch", "transformers"),
+)
+
 
 def python_of(peer: Peer, say: Say = print) -> Path:
     """The interpreter of the peer's environment, which is made first when there is none: some minutes.
