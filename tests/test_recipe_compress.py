@@ -52,6 +52,14 @@ def test_no_step_is_no_stage(tmp_path):
         ),
         ("compress:\n- scheme: int8\n- schme: int4\n", r"recipe.yaml:6: compress.1.schme: .*'scheme'"),
         ("compress: [{}, {scheme: int8}]\n", "makes 'int8' more than once; leave one of the steps out"),
+        (
+            "compress:\n  kind: compressed_tensors\n  python: p\n  scheme: fp4\n",
+            r"recipe.yaml:7: compress.scheme: expected 'int8', 'int4' or 'fp8'",
+        ),
+        (
+            "compress:\n  kind: merge\n  adapters: []\n",
+            r"recipe.yaml:6: compress.adapters: .*at least 1 item",
+        ),
         ("compress:\n  kind: prune\n  keep: 1\n", r"recipe.yaml:6: compress.keep: expected less than 1"),
         ("compress:\n  kind: prune\n  keep: 0\n", r"recipe.yaml:6: compress.keep: expected greater than 0"),
     ],

@@ -101,8 +101,8 @@ def joined_cluster() -> bool:
 def exit_without_destructors() -> None:
     """In an actor of Ray Train or Tune: end the process as soon as Python's own clean-up comes.
 
-    Ray 2.60's destructors behind it sometimes wait for each other for ever, and the process stays, with all its
-    memory. Ray has left the cluster by then.
+    Ray 2.60's destructors behind it sometimes wait for each other for ever, and the process stays, with all
+    its memory. Ray has left the cluster by then.
     """
     import ray
 

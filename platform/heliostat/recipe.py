@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from heliostat.compression.config import (
+    CompressedTensorsConfig,
     CompressStep,
     GgufConfig,
     HealedConfig,
@@ -125,7 +126,7 @@ class PruneStep(PruneConfig):
 
 
 CompressSection = Annotated[
-    OpenVINOConfig | GgufConfig | PruneStep | MergeConfig,
+    OpenVINOConfig | GgufConfig | PruneStep | MergeConfig | CompressedTensorsConfig,
     Field(discriminator="kind"),
     BeforeValidator(openvino_unless_told),
 ]

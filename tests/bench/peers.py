@@ -47,6 +47,11 @@ LM_EVAL = Peer(
     ("lm_eval", "torch", "transformers", "datasets"),
     unwanted=("torchvision", "torchaudio"),
 )
+LLM_COMPRESSOR = Peer(
+    "llm-compressor",
+    ("llmcompressor==0.14.0.1", f"torch=={version('torch').partition('+')[0]}"),
+    ("llmcompressor", "compressed-tensors", "torch", "transformers"),
+)
 
 
 def python_of(peer: Peer, say: Say = print) -> Path:

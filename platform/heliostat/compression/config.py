@@ -19,7 +19,7 @@ class CalibrationConfig(Config):
 class CompressStep(Config):
     """What every kind has: a name, and how much worse the result may read than the model it is made from."""
 
-    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"resources"})
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"resources", "python"})
     gentler: ClassVar[str] = "choose a gentler compress.scheme"
     """What loses less, for the line that refuses a result."""
 
@@ -162,6 +162,39 @@ class MergeConfig(CompressStep):
         return f"merged-{self.method.replace('_', '-')}"
 
 
+class CompressedTensorsConfig(CompressStep):
+    """A compressed-tensors folder for vLLM, by llm-compressor in an environment of its own.
+
+    `int8` has weights and activations in 8 bits, `int4` weights in 4 bits fitted by GPTQ, `fp8` both in 8-bit
+    floats. Nothing here serves it.
+    """
+
+    kind: Literal["compressed_tensors"] = "compressed_tensors"
+    scheme: Literal["int8", "int4", "fp8"] = "int8"
+    group_size: Literal[32, 64, 128] = Field(
+        default=64, description="int4: neighbouring weights that share a scale"
+    )
+    python: str = Field(description="the interpreter of an environment that has llmcompressor, on every node")
+    calibration: CalibrationConfig = CalibrationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _eight_by_eight_may_lose_more(cls, values: Any) -> Any:
+        limits = {"int8": 0.05, "int4": 0.08}
+        scheme = values.get("scheme", "int8") if isinstance(values, dict) else None
+        return {"max_loss": limits[scheme], **values} if scheme in limits else values
+
+    @property
+    def scheme_name(self) -> str:
+        """The scheme, which other kinds have too, behind the kind."""
+        return f"compressed-tensors-{self.scheme}"
+
+    @property
+    def calibrates_on(self) -> CalibrationConfig | None:
+        """The documents that show the range of activations."""
+        return self.calibration
+
+
 class HealedConfig(CompressStep):
     """Let a pruned model through that was trained again; the chain asks for this, no recipe does."""
 
@@ -182,7 +215,7 @@ def openvino_unless_told(values: Any) -> Any:
 
 
 CompressConfig = Annotated[
-    OpenVINOConfig | GgufConfig | PruneConfig | MergeConfig,
+    OpenVINOConfig | GgufConfig | PruneConfig | MergeConfig | CompressedTensorsConfig,
     Field(discriminator="kind"),
     BeforeValidator(openvino_unless_told),
 ]

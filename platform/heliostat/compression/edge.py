@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heliostat.compression import kinds
 from heliostat.compression.config import CompressStep
 from heliostat.compression.decoding_speed import tokens_per_second
 from heliostat.compression.gate import check_gate, folder_bytes, weight_bytes
-from heliostat.compression.kinds import Material, readable_folder, steps_of, write_folder
+from heliostat.compression.kinds import Material
 from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
 from heliostat.progress import Report, progress
 from heliostat.ray_tasks import FileChunk, chunks_of, stream, streaming_task
@@ -62,22 +63,19 @@ def score_original(job: CompressionJob) -> Iterator[Score]:
 def write_and_score(job: CompressionJob) -> Iterator[str | Score | Figures | FileChunk]:
     """The task that compresses, scores what came out, and sends it: step names, scores, figures, files."""
     source = artifact_folder(job.model)
-    with (
-        tempfile.TemporaryDirectory(prefix="heliostat-export-") as name,
-        tempfile.TemporaryDirectory(prefix="heliostat-read-back-") as scratch,
-    ):
+    others = tuple(artifact_folder(other) for other in job.others)
+    with tempfile.TemporaryDirectory(prefix="heliostat-export-") as name:
         target = Path(name)
-        others = tuple(artifact_folder(other) for other in job.others)
-        yield from write_folder(job.config, Material(source, target, job.split(), others))
-        readable = readable_folder(job.config, target, Path(scratch))
-        yield from running_score(readable, job.split(), job.limits(1.0))
-        yield _figures(job, source, target, decodes=readable == target)
+        material = Material(source, target, job.split(), others)
+        yield from kinds.write_and_score(job.config, material, job.limits(1.0))
+        yield _figures(job, source, target)
         yield from chunks_of(target)
 
 
-def _figures(job: CompressionJob, source: Path, target: Path, decodes: bool) -> Figures:
+def _figures(job: CompressionJob, source: Path, target: Path) -> Figures:
     prompt = job.split()[0].documents()[0].input_ids.astype("int64")
     threads = job.limits(1.0).num_threads
+    decodes = kinds.artifact_kind(job.config) != "export"
     return Figures(
         bytes_before=weight_bytes(source),
         bytes_after=weight_bytes(target),
@@ -132,7 +130,7 @@ class _Watch:
             if task == "after":
                 self._written, self._step = 1.0, "score"
         else:
-            steps = steps_of(self._config)
+            steps = kinds.steps_of(self._config)
             names = list(steps)
             self._written = sum(steps[name] for name in names[: names.index(item)])
             self._step = item

@@ -1,13 +1,22 @@
 """From a config to the steps that write its folder: the one place that knows every kind of compression."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliostat.compression import gguf_export, merging, openvino_export, pruned_export
+from heliostat.compression import (
+    compressed_tensors_export,
+    gguf_export,
+    merging,
+    openvino_export,
+    pruned_export,
+)
 from heliostat.compression.calibration import calibration_documents
 from heliostat.compression.config import (
+    CompressedTensorsConfig,
     CompressStep,
     GgufConfig,
     HealedConfig,
@@ -16,6 +25,7 @@ from heliostat.compression.config import (
     PruneConfig,
 )
 from heliostat.models.gguf_conversion import convert_gguf
+from heliostat.models.perplexity import Limits, Score, running_score
 from heliostat.records import CERTIFICATE_NAME, Artifact, ArtifactKind
 from heliostat.storage import artifact_folder
 from heliostat.tokenized import TokenizedDataset
@@ -37,6 +47,8 @@ class Material:
 def steps_of(config: CompressStep) -> dict[str, float]:
     """The steps of this kind in their order, and the share of the time that each takes."""
     match config:
+        case CompressedTensorsConfig():
+            return compressed_tensors_export.STEPS
         case GgufConfig():
             return gguf_export.STEPS
         case PruneConfig():
@@ -53,7 +65,7 @@ def artifact_kind(config: CompressStep) -> ArtifactKind:
     """What comes out: `quantized` is for an engine here, `export` for other software, `model` goes on as any
     model does."""
     match config:
-        case GgufConfig():
+        case GgufConfig() | CompressedTensorsConfig():
             return "export"
         case OpenVINOConfig():
             return "quantized"
@@ -70,6 +82,8 @@ def check_inputs(config: CompressStep, model: Artifact) -> tuple[Artifact, ...]:
     match config:
         case GgufConfig():
             gguf_export.check_gguf(artifact_folder(model))
+        case CompressedTensorsConfig():
+            compressed_tensors_export.check_environment(config)
         case PruneConfig():
             pruned_export.plan_for(config, artifact_folder(model))
         case MergeConfig():
@@ -79,36 +93,46 @@ def check_inputs(config: CompressStep, model: Artifact) -> tuple[Artifact, ...]:
     return ()
 
 
-def write_folder(config: CompressStep, material: Material) -> Iterator[str]:
-    """Write the compressed folder; yields the name of each step when it begins.
+def write_and_score(config: CompressStep, material: Material, limits: Limits) -> Iterator[str | Score]:
+    """Write the compressed folder, then score it; yields the name of each step when it begins, then scores.
 
     Raises:
         ModelError: the model cannot be compressed so.
-        DataError: there is nothing to calibrate on.
+        DataError: there is nothing to calibrate on, or to score.
     """
-    source, target, calibration = material.source, material.target, config.calibrates_on
-    documents = calibration_documents(material.dataset, calibration) if calibration else []
+    source, target, dataset = material.source, material.target, material.dataset
+    calibration = config.calibrates_on
+    documents = calibration_documents(dataset, calibration) if calibration else []
     match config:
+        case CompressedTensorsConfig():  # read by nothing here, so it is scored where it is made
+            yield from compressed_tensors_export.export_and_score(
+                source, target, config, documents, dataset, limits
+            )
+            return
         case GgufConfig():
-            return gguf_export.export_steps(source, target, config)
+            yield from gguf_export.export_steps(source, target, config)
         case PruneConfig():
-            return pruned_export.prune_steps(source, target, config, documents)
+            yield from pruned_export.prune_steps(source, target, config, documents)
         case OpenVINOConfig():
-            return openvino_export.export_steps(source, target, config, documents)
+            yield from openvino_export.export_steps(source, target, config, documents)
         case MergeConfig():
-            return merging.merge_steps(source, target, config, material.others)
+            yield from merging.merge_steps(source, target, config, material.others)
         case HealedConfig():
-            return _copy_steps(material.others[0], target)
-    raise AssertionError(f"no steps for {config.scheme_name}")
+            yield from _copy_steps(material.others[0], target)
+    with _readable(config, target) as folder:
+        yield from running_score(folder, dataset, limits)
 
 
-def readable_folder(config: CompressStep, folder: Path, scratch: Path) -> Path:
+@contextmanager
+def _readable(config: CompressStep, folder: Path) -> Iterator[Path]:
     """A folder that can be scored in place of the one that was written: itself, or what is read back."""
-    if isinstance(config, GgufConfig):
-        (file,) = folder.glob("*.gguf")
-        convert_gguf(file, scratch)
-        return scratch
-    return folder
+    if not isinstance(config, GgufConfig):
+        yield folder
+        return
+    (file,) = folder.glob("*.gguf")
+    with tempfile.TemporaryDirectory(prefix="heliostat-read-back-") as scratch:
+        convert_gguf(file, Path(scratch))
+        yield Path(scratch)
 
 
 def _copy_steps(source: Path, target: Path) -> Iterator[str]:
