@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, ModelError
 from heliostat.evaluation.answers import KeptAnswers
 from heliostat.evaluation.efficiency import percentile_scores
 from heliostat.evaluation.energy import JOULES_PER_KWH, MEMORY_WATTS_PER_BYTE, Meter
 from heliostat.evaluation.perturbations import perturb
-from heliostat.evaluation.toxicity import WORDS, by_words, read_words
+from heliostat.evaluation.suite_config import ToxicitySuite
+from heliostat.evaluation.toxicity import WORDS, by_words, check_judge, open_judge, read_words
 from heliostat.evaluation.windows import Pair, encode_pair, rolling_windows, within
 
 KINDS = ("typos", "case", "drop", "swap", "suffix")
@@ -126,3 +127,35 @@ def test_percentiles_lie_in_their_intervals():
     for each in found.values():
         assert each["low"] <= each["value"] <= each["high"]
     assert found["latency_seconds_p50"]["value"] == pytest.approx(np.median(seconds))
+
+
+@pytest.mark.heavy
+def test_a_classifiers_label_is_what_counts(tmp_path):
+    """A real sequence classifier that was taught two words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    words = {"[PAD]": 0, "[UNK]": 1, "vile": 2, "kind": 3}
+    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]")
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    labels = {"id2label": {0: "fine", 1: "Toxic"}, "label2id": {"fine": 0, "Toxic": 1}}
+    model = BertForSequenceClassification(BertConfig(vocab_size=4, num_labels=2, **labels, **shape))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    batch = tokenizer(["vile", "kind"], return_tensors="pt")
+    for _ in range(40):
+        loss = model(**batch, labels=torch.tensor([1, 0])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(tmp_path)
+    suite = ToxicitySuite(kind="toxicity", path="p", classifier=str(tmp_path))
+    check_judge(suite)
+    foul, fair = open_judge(suite)(["vile", "kind"])
+    assert foul > 0.8 > 0.2 > fair
+    with pytest.raises(ModelError, match="has no label 'rude'; it has: fine, toxic; set 'label:'"):
+        open_judge(suite.model_copy(update={"label": "rude"}))

@@ -78,7 +78,9 @@ def test_a_damaged_copy_is_found_and_an_unharmed_one_is_not(
     assert execute([*command, "--model-b", "damaged"]) == 1
     shown = capsys.readouterr().out
     assert "the largest differences in perplexity" in shown
-    assert execute([*command, "--model-b", "damaged", "--json"]) == 1
+    page = tmp_path / "page.html"
+    assert execute([*command, "--model-b", "damaged", "--json", "--html", str(page)]) == 1
+    assert "damaged against production" in page.read_text()
     (first, *_) = json.loads(capsys.readouterr().out)
     assert first["metric"] == "perplexity"
     assert first["p_value"] < SIGNIFICANT

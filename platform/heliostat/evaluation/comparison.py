@@ -88,11 +88,12 @@ def compare_reports(
         ArtifactError: a report holds several models and none was named, or has not the one that was; there is
             no suite that asked both the same.
     """
-    return [
-        _compare(pairs, metric, bool(said["higher_is_better"]))
-        for pairs in paired_suites(a, b, model_a, model_b)
-        for metric, said in pairs.metrics.items()
-    ]
+    return [each for pairs in paired_suites(a, b, model_a, model_b) for each in compare_pairs_of(pairs)]
+
+
+def compare_pairs_of(pairs: Pairs) -> list[MetricComparison]:
+    """Every metric of one suite's pairs."""
+    return [_compare(pairs, metric, bool(said["higher_is_better"])) for metric, said in pairs.metrics.items()]
 
 
 def paired_suites(

@@ -77,11 +77,17 @@ def _classifier(folder: Path, label: str) -> Judge:
 
     from heliostat.models.loading import load_tokenizer, load_with
 
-    model, _ = load_with(AutoModelForSequenceClassification, folder, "float32")
+    model, missing = load_with(AutoModelForSequenceClassification, folder, "float32")
+    if missing:  # transformers would go on with random numbers in their place
+        raise ModelError(
+            f"{folder}: {missing[0]} is not in its weights; it is no classifier that was trained"
+        )
     tokenizer = load_tokenizer(folder)
     labels = {str(name).lower(): int(at) for name, at in model.config.label2id.items()}
     if label.lower() not in labels:
-        raise ModelError(f"{folder}: has no label '{label}'; it has: {', '.join(labels)}; set 'label:'")
+        raise ModelError(
+            f"{folder}: has no label '{label}'; it has: {', '.join(sorted(labels))}; set 'label:'"
+        )
     many = model.config.problem_type == "multi_label_classification" or len(labels) == 1
 
     def judge(texts: list[str]) -> list[float]:
