@@ -50,8 +50,8 @@ Figures = Sequence[tuple[str, str]]
 """(label, value) pairs, the most telling first."""
 
 
-def page(title: str, figures: Figures, cards: Sequence[str], style: str = "") -> str:
-    """The whole file; `style` is added to what all pages have."""
+def page(title: str, figures: Figures, cards: Sequence[str], style: str = "", note: str = "") -> str:
+    """The whole file; `style` is added to what all pages have, `note` is a line below the title."""
     shown = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for label, value in figures
     )
@@ -59,7 +59,7 @@ def page(title: str, figures: Figures, cards: Sequence[str], style: str = "") ->
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>"
-        f"<h1>{escape(title)}</h1>"
+        f"<h1>{escape(title)}</h1>{f'<p>{escape(note)}</p>' if note else ''}"
         f'<div class="figures">{shown}</div><div class="cards">{"".join(cards)}</div></body></html>\n'
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from heliostat import page as html
 from heliostat.evaluation.comparison import MetricComparison
 from heliostat.evaluation.examples import Example, sums_of
 from heliostat.evaluation.gate import SIGNIFICANT
@@ -18,19 +19,9 @@ Examples = dict[str, dict[str, list[Example]]]
 Scores = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
 STYLE = """
-:root { color-scheme: light dark; --page: #fbfaf7; --card: #fff; --ink: #1d2330; --quiet: #667085;
-  --line: #e4e2dc; --bar: #d9822b; --good: #1a7f4b; --bad: #c0392b; --soft: #f4efe6; }
-@media (prefers-color-scheme: dark) { :root { --page: #14171d; --card: #1c2129; --ink: #e8eaee;
-  --quiet: #98a2b3; --line: #2d343f; --bar: #f0a04b; --good: #56c98a; --bad: #ff8a7a; --soft: #262c36; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 24px 16px 48px; max-width: 1080px; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 16px; overflow-wrap: anywhere; }
-h2 { font-size: 1.05rem; margin: 0 0 10px; overflow-wrap: anywhere; }
-h3 { font-size: .875rem; margin: 18px 0 8px; color: var(--quiet); font-weight: 600; }
-p { color: var(--quiet); margin: 0 0 12px; font-size: .875rem; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px;
-  margin-bottom: 12px; }
+:root { --good: #1a7f4b; --bad: #c0392b; --soft: #f4efe6; }
+@media (prefers-color-scheme: dark) { :root { --good: #56c98a; --bad: #ff8a7a; --soft: #262c36; } }
+h2 { overflow-wrap: anywhere; }
 .metric { margin-bottom: 16px; }
 .metric > b { font-size: .875rem; } .metric > b span { color: var(--quiet); font-weight: 400; }
 .rows { display: grid; grid-template-columns: minmax(70px, max-content) minmax(90px, 1fr) max-content;
@@ -39,16 +30,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .row span { overflow-wrap: anywhere; }
 .row em { font-style: normal; font-variant-numeric: tabular-nums; text-align: right; }
 .row small { color: var(--quiet); display: inline-block; min-width: 10.5em; font-size: .8125rem; }
-svg { width: 100%; height: 16px; display: block; overflow: visible; }
+.row svg { width: 100%; height: 16px; display: block; overflow: visible; }
 .rail { stroke: var(--line); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .span { stroke: var(--bar); stroke-width: 5; opacity: .45; vector-effect: non-scaling-stroke; }
 .dot { stroke: var(--bar); stroke-width: 10; stroke-linecap: round; vector-effect: non-scaling-stroke; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; }
-th, td { padding: 6px 8px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; font-weight: 500; }
-th:first-child, td:first-child { text-align: left; }
-thead th { color: var(--quiet); }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .example { border-top: 1px solid var(--line); padding: 10px 0; display: grid; gap: 6px; }
 .example dl { margin: 0; display: grid; grid-template-columns: minmax(5.5em, 10em) 1fr;
@@ -70,32 +55,21 @@ def page(title: str, scores: Scores, examples: Examples) -> str:
     """A report's file: every score with its interval, and of each suite the examples to look at."""
     suites = list(dict.fromkeys(suite for each in scores.values() for suite in each))
     cards = [_card(suite, _scores(suite, scores) + _examples(suite, examples)) for suite in suites]
-    note = (
-        "<p>Each score with the interval that holds it in 95 of 100 cases (bootstrap over the examples).</p>"
-    )
-    return _document(title, note + "".join(cards))
+    note = "Each score with the interval that holds it in 95 of 100 cases (bootstrap over the examples)."
+    return html.page(title, (), cards, STYLE, note)
 
 
 def comparison_page(
     title: str, names: tuple[str, str], found: list[MetricComparison], examples: Examples
 ) -> str:
     """A comparison's file; `examples` goes by the two names and the suites."""
-    body = _card("Differences", _comparison_table(names, found))
     suites = dict.fromkeys(each.suite for each in found)
-    return _document(title, body + "".join(_card(suite, _examples(suite, examples)) for suite in suites))
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
+    cards = [_card(suite, _examples(suite, examples)) for suite in suites]
+    return html.page(title, (), [_card("Differences", _comparison_table(names, found)), *cards], STYLE)
 
 
 def _card(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+    return html.card(title, body, wide=True)
 
 
 def _scores(suite: str, scores: Scores) -> str:
