@@ -96,8 +96,10 @@ def test_the_chain_runs_is_found_again_and_answers(ray_cluster, recipe_file, wor
     ]
     packed = [row for file in Path(workspace.storage.root).rglob("part-*.parquet") for row in ids_in(file)]
     assert sum(row.count(tokens[0]) for row in packed) == 1
-    run_pipeline(recipe, workspace)
-    assert capsys.readouterr().out.count("(unchanged, found)") == 5
+    run_pipeline(recipe, workspace, promote="docs")
+    second = capsys.readouterr().out
+    assert second.count("(unchanged, found)") == 5
+    assert "is candidate now: model-" in second
     assert certificates(Path(workspace.storage.root)) == made
 
 

@@ -29,6 +29,7 @@ from heliostat.training.run import check_model, train_model
 from heliostat.tuning.config import TuneConfig
 from heliostat.tuning.run import SweepInputs, settings_of, tune_hyperparameters
 from heliostat.tuning.settings import Settings
+from heliostat.versions.registering import register_artifact
 from heliostat.workspace import Workspace
 
 Result = TypeVar("Result")
@@ -51,6 +52,13 @@ class Chain:
     def newest(self) -> Artifact:
         """The model the next stage works on."""
         return self._last("model")
+
+    @property
+    def trained_uri(self) -> str:
+        """Where the trained model is; of a sweep that nothing came behind, the best trial's."""
+        if self.sweep and "tuned" not in self.models:
+            return str(self.sweep.facts["best"]["artifact_uri"])
+        return self.models.get("tuned", self.newest).uri
 
     @property
     def servable(self) -> Artifact:
@@ -78,12 +86,18 @@ class Chain:
 
 
 def run_pipeline(
-    recipe: Recipe, workspace: Workspace, until: str | None = None, force: bool = False, keep: bool = False
+    recipe: Recipe,
+    workspace: Workspace,
+    until: str | None = None,
+    force: bool = False,
+    keep: bool = False,
+    promote: str | None = None,
 ) -> None:
     """Run the recipe's stages up to `until`, print a line for each and a table at the end.
 
     Needs a Ray session around it. `force` makes everything again. An endpoint on a cluster that was joined
     stays; one on a local cluster ends with it, at once or, with `keep`, when the process is told to stop.
+    With `promote`, a name, what was trained becomes its next version and candidate.
 
     Raises:
         HeliostatError: whatever a stage refuses; what was finished before is kept and found next time.
@@ -93,6 +107,9 @@ def run_pipeline(
         _check_before_work(recipe, stages, workspace)
         chain = Chain(num_steps=_num_steps(recipe, stages))
         _make_models(recipe, stages, chain, workspace, force)
+        if promote is not None:
+            made = register_artifact(chain.trained_uri, promote, workspace, candidate=True)
+            print(f"{made.reference} is candidate now: {made.artifact_id}", flush=True)
         if recipe.serve is None or "serve" not in stages:
             print_summary(chain.models, chain.dataset, chain.report, chain.answer)
             return

@@ -20,14 +20,21 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the endpoint answering until interrupted.")
     ] = False,
+    promote: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Make what was trained the next version of NAME, its candidate."),
+    ] = None,
 ) -> None:
     """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
     from heliostat.recipe import Recipe, check_layouts
+    from heliostat.versions.names import check_name
     from heliostat.workspace import Workspace
 
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     check_until(loaded, until)
     check_layouts(loaded)
+    if promote is not None:
+        check_name(promote)
     place = Workspace.resolve(workspace)
     place.storage.check_writable()
 
@@ -37,7 +44,7 @@ def run(
     _show_remarks()
     try:
         with ray_session():
-            run_pipeline(loaded, place, until=until, force=force, keep=keep)
+            run_pipeline(loaded, place, until=until, force=force, keep=keep, promote=promote)
     except KeyboardInterrupt:
         print(
             "\nheliostat: interrupted; the same command goes on where it stopped", file=sys.stderr, flush=True
