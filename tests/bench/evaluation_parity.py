@@ -13,7 +13,6 @@ import json
 import os
 import pydoc_data.topics
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,13 +24,17 @@ from tests.bench.corpus import cache_folder
 from tests.bench.peers import LM_EVAL, python_of
 
 from heliostat.evaluation.config import EvaluateConfig
+from heliostat.evaluation.lm_eval_runs import read_samples, run_into
+from heliostat.evaluation.report import scores_of
 from heliostat.evaluation.run import evaluate_model
+from heliostat.evaluation.suite_config import LmEvalSuite
 from heliostat.evaluation.under_test import find_model
 from heliostat.ray_session import ray_session
 from heliostat.storage import artifact_folder
 from heliostat.workspace import Workspace
 
 MOST = 1e-4
+LONGEST_TEXT = 1800  # characters: some 450 tokens, two windows
 WINDOW = 256  # tokens that the model is told to read at once, so that most texts need several windows
 METRICS = {
     "choose": ("acc", "acc_norm"),
@@ -53,51 +56,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     python = python_of(LM_EVAL)
     with tempfile.TemporaryDirectory(prefix="heliostat-parity-") as name:
         rows = compare(Path(name), asked.model, asked.items, python)
-    print(f"{'task':8} {'metric':16} {'heliostat':>12} {'in a suite':>12} {'lm_eval':>12} {'difference':>12}")
+    columns = ("task", "metric", "examples", "ours", "suite", "theirs", "difference")
+    print("  ".join(f"{column:>15}" for column in columns))
     for row in rows:
-        print(
-            f"{row['task']:8} {row['metric']:16} {row['ours']:12.6f} {row['suite']:12.6f} "
-            f"{row['theirs']:12.6f} {row['difference']:12.2e}"
-        )
+        cells = (f"{value:15.8g}" if isinstance(value, float) else f"{value:>15}" for value in row.values())
+        print("  ".join(cells))
     Path(asked.output).write_text(json.dumps(rows, indent=1))
     return int(any(row["difference"] > MOST for row in rows))
 
 
 def compare(folder: Path, model: str, items: int, python: Path) -> list[dict[str, Any]]:
-    """A row for each metric; `suite` is lm_eval's as a suite of Heliostat's reports it."""
+    """A row for each metric; `suite` is what a suite of kind lm_eval makes of the samples lm_eval wrote."""
     workspace = Workspace.resolve(str(folder / "workspace"))
     narrow = _narrow(artifact_folder(find_model(model, workspace)), folder / "model")
     suites = _write_tasks(folder, items)
-    suites.append(
-        {
-            "kind": "lm_eval",
-            "name": "harness",
-            "python": str(python),
-            "tasks": list(METRICS),
-            "include_path": str(folder / "harness"),
-        }
-    )
     config = EvaluateConfig.model_validate({"suites": suites, "models": {"model": str(narrow)}})
     with ray_session():
         scores = evaluate_model(config, {}, None, workspace).facts["scores"]["model"]
-    theirs = _lm_eval(python, narrow, folder)
+    harness = LmEvalSuite(
+        kind="lm_eval", python=str(python), tasks=tuple(METRICS), include_path=str(folder / "harness")
+    )
+    run_into(folder / "results", harness, narrow, os.cpu_count() or 1)
+    theirs = _results(folder / "results")
+    samples = {task: scores_of(each) for task, each in read_samples(folder / "results").items()}
     rows = []
     for task, metrics in METRICS.items():
         for metric in metrics:
-            ours, suite = scores[task][metric]["value"], scores[f"harness-{task}"]
-            (through,) = [found["value"] for name, found in suite.items() if name.split(",")[0] == metric]
-            other = theirs[task][metric]
+            ours, other = scores[task][metric]["value"], theirs[task][metric]
+            through = samples[task][metric]["value"]
             worst = max(abs(ours - other), abs(through - other))
-            rows.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "ours": ours,
-                    "suite": through,
-                    "theirs": other,
-                    "difference": worst,
-                }
-            )
+            row = {"task": task, "metric": metric, "examples": scores[task][metric]["num_examples"]}
+            rows.append(row | {"ours": ours, "suite": through, "theirs": other, "difference": worst})
     return rows
 
 
@@ -185,7 +174,7 @@ def _rows(items: int) -> dict[str, list[dict[str, Any]]]:
         choose.append(
             {"prompt": f"Question: What does `{name}` do?\nAnswer:", "options": options, "label": at % 4}
         )
-    texts = [text for text in pydoc_data.topics.topics.values() if 200 < len(text) < 4000]
+    texts = [text[:LONGEST_TEXT] for text in pydoc_data.topics.topics.values() if len(text) > 300]
     words = [name.partition(".")[2] for name, _ in documented[:items]]
     write = [
         {"prompt": f"{SHOTS}Word: {word}\nBackwards: {word[::-1]}\nAgain:", "word": word} for word in words
@@ -193,19 +182,9 @@ def _rows(items: int) -> dict[str, list[dict[str, Any]]]:
     return {"choose": choose, "read": [{"text": text} for text in texts[:items]], "write": write}
 
 
-def _lm_eval(python: Path, model: Path, folder: Path) -> dict[str, dict[str, float]]:
+def _results(output: Path) -> dict[str, dict[str, float]]:
     """What lm_eval itself says: {task: {metric: value}}."""
-    command = [python, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32"]
-    command += ["--tasks", ",".join(METRICS), "--include_path", folder / "harness", "--device", "cpu"]
-    command += ["--batch_size", "1", "--output_path", folder / "results"]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RAY_"))}
-    offline = {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_DATASETS_CACHE": str(folder / "datasets"),
-    }
-    subprocess.run(command, check=True, env=kept | offline, stdout=subprocess.DEVNULL)
-    (file,) = (folder / "results").rglob("results_*.json")
+    (file,) = output.rglob("results_*.json")
     results = json.loads(file.read_text())["results"]
     return {
         task: {

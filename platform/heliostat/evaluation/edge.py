@@ -49,19 +49,14 @@ class Plan:
         return sum(len(batch) for batch in batches)
 
 
-def answer_shard(shard: Shard) -> Iterator[list[tuple[Item, Answer]]]:
-    """The task: yields the answers of each batch."""
+def answer_shard(shard: Shard) -> Iterator[dict[str, dict[str, Answer]]]:
+    """The task: yields the answers of each batch, by suite and the items' ids."""
     model = open_model(shard.source, shard.num_threads)
     for batch in shard.batches:
-        answers = model.answer([item.request for item in batch])
-        yield list(zip((_named(item) for item in batch), answers, strict=True))
-
-
-def _named(item: Item) -> Item:
-    """The item without what was asked, which need not travel back."""
-    from heliostat.evaluation.requests import Read
-
-    return Item(item.suite, item.id, Read("", None))
+        answered: dict[str, dict[str, Answer]] = {}
+        for item, answer in zip(batch, model.answer([item.request for item in batch]), strict=True):
+            answered.setdefault(item.suite, {})[item.id] = answer
+        yield answered
 
 
 def open_model(source: Source, num_threads: int) -> Model:
@@ -97,24 +92,17 @@ def answer_all(plan: Plan, resources: Resources, kept: KeptAnswers) -> None:
     }
     done = 0
     with progress("evaluate", plan.num_items, "requests") as report:
-        phases = [
-            shards,
-            *(
-                {name: Shard(name, plan.sources[name], tuple(each), threads)}
-                for name, each in plan.alone.items()
-            ),
-        ]
+        alone = {
+            name: Shard(name, plan.sources[name], tuple(each), threads) for name, each in plan.alone.items()
+        }
+        phases = [shards, *({name: shard} for name, shard in alone.items() if shard.batches)]
         for phase in phases:
             task = streaming_task(answer_shard, resources)
             running = {name: task.remote(shard) for name, shard in phase.items()}
             for name, answered in stream(running):
-                for suite in {item.suite for item, _ in answered}:
-                    kept.add(
-                        phase[name].model,
-                        suite,
-                        {item.id: answer for item, answer in answered if item.suite == suite},
-                    )
-                done += len(answered)
+                for suite, answers in answered.items():
+                    kept.add(phase[name].model, suite, answers)
+                    done += len(answers)
                 report(done, phase[name].model)
 
 

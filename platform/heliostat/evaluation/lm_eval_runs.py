@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness through lm_eval itself, in an environment of its own."""
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -40,27 +41,34 @@ def run_lm_eval(suite: LmEvalSuite, folder: Path, num_threads: int) -> dict[str,
         EvaluationError: lm_eval failed; its last line says why.
     """
     with tempfile.TemporaryDirectory(prefix="heliostat-lm-eval-") as output:
-        command = [suite.python, "-m", "lm_eval", "--model", "hf", "--device", "cpu", "--batch_size", "1"]
-        command += ["--model_args", f"pretrained={folder},dtype=float32", "--tasks", ",".join(suite.tasks)]
-        command += ["--output_path", output, "--log_samples"]
-        if suite.include_path:
-            command += ["--include_path", suite.include_path]
-        if suite.max_examples:
-            command += ["--limit", str(suite.max_examples)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=_environment(num_threads, output), check=False
-        )
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise EvaluationError(f"suite '{suite.name}': lm_eval ended with {done.returncode}: {said[:300]}")
-        files = sorted(Path(output).rglob("samples_*.jsonl"))
-        return {_task_of(file): _examples(file) for file in files}
+        run_into(Path(output), suite, folder, num_threads)
+        return read_samples(Path(output))
+
+
+def run_into(output: Path, suite: LmEvalSuite, folder: Path, num_threads: int) -> None:
+    """Let lm_eval write its results and samples into a folder; errors as `run_lm_eval`."""
+    command = [suite.python, "-m", "lm_eval", "--model", "hf", "--device", "cpu", "--batch_size", "1"]
+    command += ["--model_args", f"pretrained={folder},dtype=float32", "--tasks", ",".join(suite.tasks)]
+    command += ["--output_path", str(output), "--log_samples"]
+    if suite.include_path:
+        command += ["--include_path", suite.include_path]
+    if suite.max_examples:
+        command += ["--limit", str(suite.max_examples)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=_environment(num_threads, str(output)), check=False
+    )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise EvaluationError(f"suite '{suite.name}': lm_eval ended with {done.returncode}: {said[:300]}")
+
+
+def read_samples(output: Path) -> dict[str, list[Example]]:
+    """The examples of each task in lm_eval's output folder."""
+    return {_task_of(file): _examples(file) for file in sorted(output.rglob("samples_*.jsonl"))}
 
 
 def _environment(num_threads: int, cache: str) -> dict[str, str]:
     """Nothing of ours: another Python, its own torch, no hub."""
-    import os
-
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RAY_", "VIRTUAL_"))
     }
