@@ -134,6 +134,32 @@ def test_the_gate_stays_shut_where_it_cannot_know(comparisons, margins, words):
     assert "\n" not in str(caught.value)
 
 
+def test_a_margin_holds_also_where_production_has_nothing_wrong():
+    rarely = comparison(0.0, 0.01, higher=False, metric="toxicity")
+    check_gate([rarely], {"toxicity": 0.02}, default_margin=0.0)
+    with pytest.raises(EvaluationError, match="quiz/toxicity is worse"):
+        check_gate([rarely], {"toxicity": 0.005}, default_margin=0.0)
+
+
+@pytest.mark.parametrize("metric", ["acc_gap", "acc_lost_to_typos"])
+def test_what_is_near_nothing_anyway_needs_a_margin_of_its_own(metric):
+    doubled = comparison(0.01, 0.02, higher=False, metric=metric)
+    check_gate([doubled], {}, default_margin=0.05)
+    with pytest.raises(EvaluationError, match=f"quiz/{metric} is worse"):
+        check_gate([doubled], {metric: 0.5}, default_margin=0.05)
+
+
+def test_seconds_and_kilowatt_hours_are_reported_and_not_compared(workspace):
+    def timed(seconds: float) -> list[Example]:
+        scores = {"latency_seconds": seconds, "tokens_per_second": [9.0, seconds], "f1": 0.5}
+        more = {"kwh_per_million_tokens": [seconds, 9.0], "memory_bytes": 1e9 * seconds}
+        return [Example(id=str(each), scores=scores | more) for each in range(30)]
+
+    fast = report(workspace, {"m": {"speed": timed(1.0)}}, "fast")
+    slow = report(workspace, {"m": {"speed": timed(2.0)}}, "slow")
+    assert [each.metric for each in compare_reports(fast, slow)] == ["f1"]
+
+
 def test_what_got_better_passes():
     check_gate([comparison(0.5, 0.9), comparison(10, 5, higher=False), comparison(0, 0)], {}, 0.0)
 

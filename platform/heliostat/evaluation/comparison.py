@@ -12,7 +12,7 @@ import numpy as np
 
 from heliostat.errors import ArtifactError
 from heliostat.evaluation.examples import Example, examples_file, read_examples, sums_of
-from heliostat.evaluation.metrics import value_of
+from heliostat.evaluation.metrics import of_the_machine, value_of
 from heliostat.evaluation.paired import compare_pairs, count_wins, example_differences
 from heliostat.records import Artifact
 from heliostat.storage import artifact_folder, find_artifact, open_artifact
@@ -46,11 +46,12 @@ class MetricComparison:
 
     @property
     def worse_by(self) -> float:
-        """How much worse b is, as a share of a's value; 0 or less where it is not. inf where a has 0."""
+        """How much worse b is, as a share of a's value; 0 or less where it is not.
+
+        Where a has 0 there is no share of it, and this is the difference as it is.
+        """
         worse = -self.difference if self.higher_is_better else self.difference
-        if self.value_a:
-            return worse / abs(self.value_a)
-        return float(np.copysign(np.inf, worse)) if worse else 0.0
+        return worse / abs(self.value_a) if self.value_a else worse
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,13 @@ def _pair(suite: str, a: tuple[Artifact, str], b: tuple[Artifact, str]) -> Pairs
 
 
 def _comparable(pairs: Pairs, metric: str) -> bool:
-    """Whether both have the metric by example; a loss per token needs tokens of the same length."""
+    """Whether both have the metric by example, and it is the model's.
+
+    A loss per token needs the same tokens. Seconds and kilowatt-hours are never compared: two runs of one
+    model on a machine that did something else meanwhile would be called different.
+    """
+    if of_the_machine(metric):
+        return False
     examples_a, examples_b = _with_metric(pairs, metric)
     if not examples_a:
         return False

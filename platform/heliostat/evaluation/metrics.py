@@ -24,6 +24,8 @@ LOWER_IS_BETTER = (
     "bytes",
     "kwh",
 )
+OF_THE_MACHINE = ("_seconds", "_per_second", "memory_bytes", "kwh", "grams_co2")
+DERIVED = ("_gap", "_lost_to_")
 BLEU_ORDER = 4
 CHRF_ORDER = 6
 CHRF_BETA = 2.0
@@ -105,3 +107,13 @@ def value_of(metric: str) -> Value:
 def higher_is_better(metric: str) -> bool:
     """Whether more of a metric is better; by what its name says it is."""
     return not any(part in metric for part in LOWER_IS_BETTER)
+
+
+def of_the_machine(metric: str) -> bool:
+    """Whether it says as much of the machine, and what else it did, as of the model."""
+    return any(part in metric for part in OF_THE_MACHINE)
+
+
+def is_derived(metric: str) -> bool:
+    """Whether it is a difference of other scores, often near 0, of which a share means little."""
+    return any(part in metric for part in DERIVED)
