@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from small_artifacts import conversations
+from small_artifacts import conversations, publish_model
 
 from heliostat.errors import ModelError
-from heliostat.pipeline import run_pipeline
+from heliostat.pipeline import Chain, run_pipeline
 from heliostat.recipe import Recipe
 
 pytestmark = pytest.mark.ray
@@ -89,3 +89,12 @@ def test_a_healed_model_that_reads_too_badly_is_not_let_through(ray_cluster, rec
         for each in certificates(workspace, "models/*/artifact.json")
         if each["facts"].get("kind") in ("healed", "gguf")
     ]
+
+
+def test_an_export_is_neither_compressed_again_nor_served(workspace, tiny_model_folder):
+    model = publish_model(workspace, tiny_model_folder)
+    small = model.model_copy(update={"kind": "quantized"})
+    export = model.model_copy(update={"kind": "export"})
+    chain = Chain(num_steps=3, models={"base": model, "int8": small, "gguf-f16": export})
+    assert (chain.newest, chain.servable) == (model, small)
+    assert Chain(num_steps=2, models={"base": model, "gguf-f16": export}).servable == model

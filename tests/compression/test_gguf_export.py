@@ -96,6 +96,21 @@ def test_the_tokenizer_comes_back(folder, tmp_path):
     assert (after.eos_token, after.chat_template) == (before.eos_token, before.chat_template)
 
 
+def test_rows_that_blocks_do_not_divide_stay_in_16_bits(tmp_path):
+    from gguf import GGUFReader
+
+    (tmp_path / "source").mkdir()
+    folder = small_llama(tmp_path / "source", intermediate_size=72)
+    back = there_and_back(folder, tmp_path, "q8_0")
+    kinds = {
+        tensor.name: tensor.tensor_type.name
+        for tensor in GGUFReader(tmp_path / "q8_0/model-q8_0.gguf").tensors
+    }
+    assert kinds["blk.0.ffn_down.weight"] == "F16"
+    assert kinds["blk.0.ffn_up.weight"] == "Q8_0"
+    assert (logits(folder) - logits(back)).abs().max() <= 3e-2 * logits(folder).abs().max()
+
+
 def test_weights_beyond_f16_are_refused(tmp_path, tiny_model_folder):
     import torch
 

@@ -1,6 +1,7 @@
 """A transformers folder as one GGUF file for llama.cpp, by the format's official writer.
 
-Matrices are kept as F16, F32 or Q8_0; vectors, which weigh nothing, as F32. The tokenizer files travel beside
+Matrices are kept as F16, F32 or Q8_0 (F16 where 32 does not divide their rows); vectors, which weigh nothing,
+as F32. The tokenizer files travel beside
 the file, so that whoever reads the artifact need not parse it.
 """
 
@@ -22,6 +23,7 @@ STEPS = {"check": 0.05, "convert": 0.7, "save": 0.25}
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
 """GGUF's own numbers for what most tensors of a file are."""
 MAX_F16 = 65504.0
+Q8_BLOCK = 32
 
 
 def check_gguf(folder: Path) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _encoded(name: str, array: np.ndarray, scheme: str) -> tuple[np.ndarray, Any
 
     if array.ndim == 1 or scheme == "f32":
         return array, GGMLQuantizationType.F32
-    if scheme == "q8_0":
+    if scheme == "q8_0" and array.shape[-1] % Q8_BLOCK == 0:
         return quantize(array, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0
     if np.abs(array).max() > MAX_F16:
         raise ModelError(f"tensor {name} has numbers beyond F16's largest, {MAX_F16:.0f}; take scheme: f32")

@@ -7,7 +7,8 @@ from heliostat.compression.config import PruneConfig
 from heliostat.errors import ModelError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-CHANNEL_STEP = 8
+CHANNEL_STEP = 32
+"""Blocks of 8-bit GGUF and groups of 4-bit weights are 32 wide."""
 LEAST_CHANNELS = 0.25
 
 
