@@ -10,10 +10,11 @@ pytestmark = pytest.mark.heavy
 
 @pytest.fixture(scope="module")
 def models(tiny_model_folder, tmp_path_factory):
+    from heliostat.compression.config import OpenVINOConfig
     from heliostat.compression.openvino_export import export_steps
 
     folder = tmp_path_factory.mktemp("exported")
-    for _ in export_steps(tiny_model_folder, folder, "fp32"):
+    for _ in export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32")):
         pass
     return LocalModel(tiny_model_folder), LocalModel(folder)
 

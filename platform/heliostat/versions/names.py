@@ -93,14 +93,12 @@ def _next_prerelease(latest: Version | None, today: date, label: str) -> Version
     if latest is None:
         return Version(0, 1, 0, named)
     if latest.prerelease:
-        wanted = Version(*latest.core, named)
-        if wanted > latest:
-            return wanted
-        if latest.prerelease[:2] == named:
-            count = (
-                int(latest.prerelease[2]) if latest.prerelease[2:] and latest.prerelease[2].isdigit() else 0
-            )
-            return Version(*latest.core, (*named, str(count + 1)))
+        *_, last = latest.prerelease
+        count = int(last) + 1 if latest.prerelease[:2] == named and last.isdigit() else 1
+        numbered = Version(*latest.core, (*named, str(count if latest.prerelease[2:] else 1)))
+        for wanted in (Version(*latest.core, named), numbered):
+            if wanted > latest:
+                return wanted
     return Version(latest.major, latest.minor, latest.patch + 1, named)
 
 
