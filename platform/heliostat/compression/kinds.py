@@ -112,7 +112,7 @@ def write_and_score(config: CompressStep, material: Material, limits: Limits) ->
         case GgufConfig():
             yield from gguf_export.export_steps(source, target, config)
         case PruneConfig():
-            yield from pruned_export.prune_steps(source, target, config, documents)
+            yield from pruned_export.prune_steps(source, target, config, documents, limits.num_threads)
         case OpenVINOConfig():
             yield from openvino_export.export_steps(source, target, config, documents)
         case MergeConfig():

@@ -36,14 +36,21 @@ def plan_for(config: PruneConfig, folder: Path) -> Plan:
 
 
 def prune_steps(
-    source: Path, target: Path, config: PruneConfig, documents: Sequence[np.ndarray]
+    source: Path,
+    target: Path,
+    config: PruneConfig,
+    documents: Sequence[np.ndarray],
+    num_threads: int = 1,
 ) -> Iterator[str]:
     """Write the pruned folder `target`; yields the name of each of STEPS when it begins.
 
     Raises:
         ModelError: the model cannot be loaded, or not be pruned so.
     """
+    import torch
+
     yield "load"
+    torch.set_num_threads(num_threads)
     plan = plan_for(config, source)
     shape = Shape.of(json.loads((source / CONFIG_NAME).read_bytes()))
     model = load_model(source)
