@@ -43,6 +43,7 @@ def certificates(workspace, pattern: str) -> list[dict]:
     return [json.loads(path.read_text()) for path in Path(workspace.storage.root).glob(pattern)]
 
 
+@pytest.mark.slow
 def test_what_was_pruned_and_healed_is_what_is_exported(ray_cluster, recipe_file, workspace, capsys):
     recipe = Recipe.load(recipe_file)
     run_pipeline(recipe, workspace)
@@ -78,6 +79,7 @@ def test_what_was_pruned_and_healed_is_what_is_exported(ray_cluster, recipe_file
     assert {each["id"]: each for each in certificates(workspace, "*/*/artifact.json")} == made
 
 
+@pytest.mark.slow
 def test_a_healed_model_that_reads_too_badly_is_not_let_through(ray_cluster, recipe_file, workspace):
     recipe = Recipe.load(
         recipe_file,

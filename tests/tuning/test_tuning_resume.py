@@ -68,6 +68,7 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("tune", [{}, ONE_BY_ONE], ids=["two-at-once", "asha"])
 def test_a_killed_sweep_goes_on_and_ends_with_the_table_of_one_that_was_not(tune, sweep_inputs, tmp_path):
     whole = start(tune, sweep_inputs, tmp_path / "whole")

@@ -26,6 +26,7 @@ def sweep(space, inputs, workspace, train=TRAIN, **tune):
     return report, {trial["number"]: trial for trial in found["results"]}
 
 
+@pytest.mark.slow
 def test_asha_ends_bad_trials_and_training_with_the_best_values_finds_what_the_trial_trained(
     ray_cluster, sweep_inputs, workspace
 ):
@@ -66,7 +67,8 @@ def test_a_trial_that_fails_is_told_and_one_that_cannot_fit_is_refused_and_the_o
     assert told["q_proj", 1]["status"] == "finished"
     assert report.facts["best"]["number"] == told["q_proj", 1]["number"]
     assert told["nothing", 1]["status"] == "failed"
-    assert "a llama model has no layer called nothing" in told["nothing", 1]["error"]
+    said = "train.adapter.target_modules: a llama model has no layer called nothing"
+    assert told["nothing", 1]["error"].startswith(said)
     for name in ("q_proj", "nothing"):
         assert told[name, 64]["status"] == "refused"
         assert "asks for 64 x 1 CPU" in told[name, 64]["error"]

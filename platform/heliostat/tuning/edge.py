@@ -1,6 +1,7 @@
 """Where tuning meets Ray Tune: the sweep's trials, their scheduler, their end."""
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -135,10 +137,7 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune calls this when a trial failed more often than it is tried again."""
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        lines = [line for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-        self._trials.end(trial.config["number"], "failed", error=lines[-1].strip()[:500])
+        self._trials.end(trial.config["number"], "failed", error=_why(trial))
         self.show()
 
     def show(self) -> None:
@@ -151,6 +150,17 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
         self._report(
             len(ended), note + (f", best {self._config.metric} {best:.4f}" if best is not None else "")
         )
+
+
+def _why(trial: Any) -> str:
+    """The last line of a failed trial's trace, without the exception's class.
+
+    Tune's `get_error` looks where the trace is copied to in a while.
+    """
+    file = Path(trial.error_file) if trial.error_file else None
+    text = file.read_text() if file and file.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["its process died"]
+    return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])[:500]
 
 
 class SweepEnd(NotWrittenDown, tune.Stopper):
