@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from heliostat.errors import ConfigError
 from heliostat.training.config import TrainConfig
 from heliostat.training.layout import deepspeed_config
-from heliostat.training.schedule import batch_positions, learning_rate_at, num_steps, share_of
+from heliostat.training.schedule import Rates, batch_positions, num_steps, rates_at, share_of
 
 
 @given(num_sequences=st.integers(1, 50), batch=st.integers(1, 12), seed=st.integers(0, 5))
@@ -29,7 +29,7 @@ def test_the_order_of_sequences_does_not_depend_on_how_the_batch_is_cut():
 
 def test_learning_rate_rises_linearly_and_falls_to_a_tenth_of_the_peak():
     config = TrainConfig(learning_rate=1.0, warmup_ratio=0.1, min_learning_rate_ratio=0.1)
-    rates = [learning_rate_at(step, config, 100) for step in range(100)]
+    rates = [rates_at(step, config, 100).learning_rate for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
@@ -37,7 +37,28 @@ def test_learning_rate_rises_linearly_and_falls_to_a_tenth_of_the_peak():
 
 
 def test_a_run_of_one_step_has_a_learning_rate():
-    assert learning_rate_at(0, TrainConfig(learning_rate=0.5, warmup_ratio=0.1), 1) == pytest.approx(0.5)
+    config = TrainConfig(learning_rate=0.5, warmup_ratio=0.1)
+    assert rates_at(0, config, 1).learning_rate == pytest.approx(0.5)
+
+
+def test_a_change_holds_behind_its_step_and_what_it_does_not_name_stays():
+    changes = [{"after_step": 3, "learning_rate": 0.2}, {"after_step": 6, "weight_decay": 0.0}]
+    flat = {"learning_rate": 0.1, "weight_decay": 0.5, "warmup_ratio": 0, "min_learning_rate_ratio": 1}
+    config = TrainConfig(**flat, changes=changes)
+    found = [rates_at(step, config, 8) for step in range(8)]
+    assert found == [Rates(0.1, 0.5)] * 3 + [Rates(0.2, 0.5)] * 3 + [Rates(0.2, 0.0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([{"after_step": 3}], "nothing is changed after step 3"),
+        ([{"after_step": 3, "learning_rate": 0.1}] * 2, r"after_step \[3, 3\] must grow"),
+    ],
+)
+def test_changes_that_say_nothing_or_contradict_each_other_are_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        TrainConfig(changes=changes)
 
 
 def test_two_lengths_are_refused(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliostat.tuning.config import TuneConfig
-from heliostat.tuning.proposals import proposer_of
+from heliostat.tuning.proposals import Proposal, searcher_of
 
 LIST = {"train.learning_rate": [0.1, 0.01, 0.001], "train.adapter.target_modules": [["q_proj"], ["v_proj"]]}
 RANGES = {
@@ -19,11 +19,11 @@ RANGES = {
 
 
 def points(config, results=lambda point: None):
-    proposer = proposer_of(config)
+    proposer = searcher_of(config)
     found = []
-    while (point := proposer.propose(len(found))) is not None:
-        proposer.tell(len(found), results(point))
-        found.append(point)
+    while (proposal := proposer.propose(len(found))) is not None:
+        proposer.tell(len(found), results(proposal.point))
+        found.append(proposal.point)
     return found
 
 
@@ -85,12 +85,12 @@ def test_a_sweep_that_goes_on_tries_what_it_would_have_tried(kind):
         return point["train.learning_rate"]
 
     whole = points(settings, result)
-    proposer = proposer_of(settings)
+    proposer = searcher_of(settings)
     for number, point in enumerate(whole[:3]):
-        proposer.take(number, json.loads(json.dumps(point)))  # as the record of trials has it
+        proposer.take(number, Proposal(json.loads(json.dumps(point))))  # as the record of trials has it
         proposer.tell(number, result(point))
     rest = []
     for number in range(3, len(whole)):
-        rest.append(proposer.propose(number))
+        rest.append(proposer.propose(number).point)
         proposer.tell(number, result(rest[-1]))
     assert rest == whole[3:]

@@ -10,6 +10,7 @@ from heliostat.storage import Storage
 from heliostat.training.config import TrainConfig
 from heliostat.tuning.config import TuneConfig
 from heliostat.tuning.importance import importances
+from heliostat.tuning.proposals import Proposal
 from heliostat.tuning.report import best_trial, lines_of, write_report
 from heliostat.tuning.settings import Settings
 from heliostat.tuning.trials import Trials
@@ -27,7 +28,7 @@ def some_trials(storage):
     trials = Trials(storage, "trials")
     losses = [(0.1, 4, 2.5), (0.1, 8, 2.4), (0.01, 4, 3.0), (0.01, 8, 3.1)]
     for number, (rate, r, loss) in enumerate(losses):
-        trials.begin(number, {"train.learning_rate": rate, "train.adapter.r": r}, {})
+        trials.begin(number, Proposal({"train.learning_rate": rate, "train.adapter.r": r}))
         trials.add_report(number, report(2, loss + 1))
         if number < 2:
             trials.add_report(number, report(8, loss))
@@ -57,10 +58,10 @@ def test_what_has_ended_is_not_changed_by_what_is_told_again(storage):
 
 def test_a_trial_that_failed_is_tried_again_and_keeps_what_it_had_reported(storage):
     trials = Trials(storage, "trials")
-    trials.begin(0, {"train.adapter.r": 4}, {})
+    trials.begin(0, Proposal({"train.adapter.r": 4}))
     trials.add_report(0, report(2, 3.0), "train-1")
     trials.end(0, "failed", error="host gone")
-    again = trials.begin(0, {"train.adapter.r": 4}, {})
+    again = trials.begin(0, Proposal({"train.adapter.r": 4}))
     assert (again.status, again.steps, again.run, again.error) == ("running", 2, "train-1", None)
     trials.add_report(0, report(2, 3.0))  # it repeats the step
     trials.add_report(0, report(4, 2.0))
@@ -76,7 +77,7 @@ def test_a_record_that_cannot_be_read_is_named_with_the_way_out(storage):
 
 def test_the_best_is_the_best_of_those_that_finished(storage):
     trials = some_trials(storage)
-    trials.begin(4, {"train.learning_rate": 1.0, "train.adapter.r": 4}, {})
+    trials.begin(4, Proposal({"train.learning_rate": 1.0, "train.adapter.r": 4}))
     trials.add_report(4, report(2, 0.1))
     trials.end(4, "stopped")
     assert best_trial(CONFIG, list(trials)).number == 1
@@ -98,7 +99,7 @@ def test_what_mattered_is_what_the_results_follow(storage):
 
 def test_the_report_has_pictures_a_table_and_a_recipe_to_run(storage, tmp_path):
     trials = some_trials(storage)
-    trials.begin(4, {"train.learning_rate": 0.1, "train.adapter.r": 8}, {})
+    trials.begin(4, Proposal({"train.learning_rate": 0.1, "train.adapter.r": 8}))
     trials.end(4, "failed", error="worker 0: <out> of memory")
     settings = Settings(train=TrainConfig(learning_rate=0.1), model=LlamaModel(hidden_size=64))
     facts = write_report(tmp_path, CONFIG, trials, settings)

@@ -1,27 +1,40 @@
 """Sweeps on a real Ray cluster: each trial a training run of its own, the best of which is found again."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from heliostat.control.inventory import list_runs
 from heliostat.errors import TrainingError
 from heliostat.stage import read_run
+from heliostat.tracking import read_metrics
 from heliostat.training.config import LoraAdapter, TrainConfig
-from heliostat.training.run import train_model
+from heliostat.training.run import TrainingInputs, train_model, train_parameters
 from heliostat.tuning.config import TuneConfig
 from heliostat.tuning.run import settings_of, tune_hyperparameters
-from heliostat.tuning.settings import Settings
+from heliostat.tuning.settings import Settings, Space
+from heliostat.tuning.trials import Trials
+from heliostat.workspace import Workspace
 
 pytestmark = pytest.mark.ray
 TRAIN = TrainConfig(adapter=LoraAdapter(r=4), max_steps=8, micro_batch_size=2)
 
 
-def sweep(space, inputs, workspace, train=TRAIN, **tune):
-    config = TuneConfig.model_validate(
+def tried(space, **tune):
+    return TuneConfig.model_validate(
         {"name": "tried", "search_space": space, "held_out": {"split": "test", "max_sequences": 4}, **tune}
     )
-    report = tune_hyperparameters(config, Settings(train=train, model="tiny"), inputs, workspace)
+
+
+def losses(run):
+    return [(row["step"], row["loss"], row["learning_rate"]) for row in read_metrics(run)]
+
+
+def sweep(space, inputs, workspace, train=TRAIN, **tune):
+    report = tune_hyperparameters(
+        tried(space, **tune), Settings(train=train, model="tiny"), inputs, workspace
+    )
     found = json.loads(workspace.storage.read_bytes(f"reports/{report.uri.rpartition('/')[2]}/report.json"))
     return report, {trial["number"]: trial for trial in found["results"]}
 
@@ -52,6 +65,39 @@ def test_asha_ends_bad_trials_and_training_with_the_best_values_finds_what_the_t
     tuned = train_model(settings_of(report).train, sweep_inputs.base, sweep_inputs.dataset, workspace)
     assert tuned.facts["adapter"] == best["artifact"]
     assert read_run(workspace, f"runs/{best['run']}").attempts == attempts
+
+
+@pytest.mark.slow
+def test_a_member_that_goes_on_from_another_trains_what_its_schedule_trains_in_one_go(
+    ray_cluster, sweep_inputs, workspace, tmp_path
+):
+    train = TRAIN.model_copy(update={"adapter": LoraAdapter(r=4, dropout=0.1), "max_steps": 6})
+    config = tried(
+        {"train.learning_rate": [0.0001, 0.003, 0.03], "train.weight_decay": [0.01]},
+        scheduler={"kind": "pbt", "every_steps": 3, "quantile": 0.4, "resample_probability": 0},
+    )
+    start = Settings(train=train, model="tiny")
+    report = tune_hyperparameters(config, start, sweep_inputs, workspace)
+    known = Trials(workspace.storage, f"runs/tune-{report.key[:12]}/trials")
+    trials = {trial.number: trial for trial in known}
+    assert [trial.steps for trial in known] == [3, 3, 3, 6, 6, 6]
+    assert {trial.status for trial in known} == {"finished"}
+    (moved,) = (trial for trial in known if trial.piece.after not in (None, trial.number - 3))
+    assert moved.point != trials[moved.piece.after].point
+    assert moved.run != trials[moved.piece.after].run
+    for kept in (trial for trial in list(known)[3:] if trial is not moved):
+        assert kept.run == trials[kept.number - 3].run
+    assert report.facts["best"]["number"] > 2
+    assert report.facts["tokens_spent"] == report.facts["tokens"] == sum(trial.tokens for trial in known)
+
+    settings = Space(config, start).settings_of(moved, known)
+    (change,) = settings.train.changes
+    assert (change.after_step, change.learning_rate) == (3, moved.point["train.learning_rate"])
+    elsewhere = Workspace.resolve(str(tmp_path / "elsewhere"))
+    train_parameters(TrainingInputs(settings.train, sweep_inputs.base, sweep_inputs.dataset), elsewhere)
+    (once,) = (tmp_path / "elsewhere").glob("runs/train-*")
+    pieces = Path(workspace.storage.uri(f"runs/{moved.run}"))
+    assert losses(once) == losses(pieces)
 
 
 def test_a_trial_that_fails_is_told_and_one_that_cannot_fit_is_refused_and_the_others_finish(

@@ -14,6 +14,7 @@ from heliostat.training.adapter_config import (
     PrefixTuningAdapter,
     PromptTuningAdapter,
 )
+from heliostat.training.change_config import Change
 from heliostat.training.curriculum_config import CurriculumConfig
 from heliostat.training.layout_config import LayoutConfig, ZeroConfig
 from heliostat.training.objective_config import (
@@ -30,6 +31,7 @@ from heliostat.training.watch_config import WatchConfig
 
 __all__ = [
     "Adapter",
+    "Change",
     "CheckpointConfig",
     "CurriculumConfig",
     "DistillationObjective",
@@ -99,6 +101,9 @@ class TrainConfig(Config):
     min_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_gradient_norm: float = Field(default=1.0, gt=0)
+    changes: tuple[Change, ...] = Field(
+        default=(), description="other rates from a step on, in the order of the steps"
+    )
     expert_balance_rate: float = Field(
         default=1e-3, ge=0, description="what a step adds to the bias of an expert with too few tokens"
     )
@@ -169,6 +174,13 @@ class TrainConfig(Config):
     def _check_length(self) -> Self:
         if self.max_steps is not None and self.num_epochs is not None:
             raise ValueError("max_steps and num_epochs both set the length of the run; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _check_changes(self) -> Self:
+        steps = [change.after_step for change in self.changes]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"changes: after_step {steps} must grow; write each step once, the first first")
         return self
 
     @model_validator(mode="after")

@@ -39,9 +39,9 @@ from heliostat.training.findings import forget_findings, note_finding, read_find
 from heliostat.training.follower import Follower
 from heliostat.training.job import TRAINED_FOLDER, TrainingJob
 from heliostat.training.memory_advice import adapt, explain, is_out_of_memory
+from heliostat.training.pieces import CHECKPOINTS_FOLDER
 from heliostat.training.watchers import Finding, StallClock, Watchers
 
-CHECKPOINTS_FOLDER = "checkpoints"
 FAULTS_FOLDER = "faults"
 STARTS_BEFORE_GIVING_UP = 60
 """Each waits some seconds for room for all workers: five minutes in all for a host to come back."""
@@ -127,7 +127,7 @@ def run_training(
     """Train on the cluster and put the trained parameters into `target`.
 
     Raises:
-        StoppedError: the run was told to stop.
+        StoppedError: the run was told to stop, or made the part of it that was asked for.
         TrainingError: a worker failed more often than `max_failures`, or ran out of memory and could not be
             adapted.
     """
@@ -140,14 +140,15 @@ def run_training(
     forget_findings(run.local_folder)
     while True:
         try:
-            with _stop_bell(job) as told, _follow(run.local_folder, steps, told, follower):
+            until = job.pause_after or steps
+            with _stop_bell(job) as told, _follow(run.local_folder, until, told, follower):
                 result = _trainer(told, run, steps).fit()
             break
         except TrainingFailedError as error:
             job = replace(job, config=_config_that_fits(job.config, error, run))
     done = int(result.metrics["steps"][-1]["step"])
     if done < steps:
-        raise StoppedError(_why_stopped(run.local_folder, done, steps))
+        raise StoppedError(_why_stopped(run.local_folder, done, steps, done == job.pause_after))
     with result.checkpoint.as_directory() as checkpoint:
         shutil.copytree(Path(checkpoint) / TRAINED_FOLDER, target, dirs_exist_ok=True)
     return Trained(*result.metrics["parameters"])
@@ -302,8 +303,8 @@ def _follow(folder: Path, steps: int, job: TrainingJob, follower: Follower | Non
             look()
 
 
-def _why_stopped(folder: Path, done: int, steps: int) -> str:
+def _why_stopped(folder: Path, done: int, steps: int, paused: bool) -> str:
     """Told by a watcher, or from outside."""
     fatal = [finding.message for finding in read_findings(folder) if finding.severity == "stop"]
-    reason = fatal[-1] if fatal else "stopped as told"
+    reason = fatal[-1] if fatal else "paused as asked" if paused else "stopped as told"
     return f"{reason}; step {done} of {steps} is saved, run again to go on"

@@ -18,10 +18,13 @@ from heliostat.training.config import TrainConfig
 from heliostat.training.gradient_norms import gradient_norms_by_group
 from heliostat.training.layout import deepspeed_config
 from heliostat.training.objectives.interface import Loss, Objective
+from heliostat.training.schedule import Rates
 from heliostat.training.shared_training import SharedTraining
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
+DECAYED = "decayed"
+"""The group of parameters that weight decay is for."""
 Sums = dict[str, float]
 
 
@@ -93,7 +96,7 @@ class ModelEngine:
         return bool(self.rank == 0)
 
     def step(
-        self, objective: Objective, micro_batches: Sequence[list[int]], weight: float, learning_rate: float
+        self, objective: Objective, micro_batches: Sequence[list[int]], weight: float, rates: Rates
     ) -> Sums:
         """One optimizer step over this replica's micro batches: the whole global batch's loss and metrics.
 
@@ -102,7 +105,7 @@ class ModelEngine:
         with rows, or pieces of rows, of their own and over micro batches. An empty micro batch takes part in
         the exchange of gradients and adds nothing.
         """
-        self._set_learning_rate(learning_rate)
+        self._set_rates(rates)
         self._micro_batches = micro_batches
         pieces = self.num_replicas * self.config.layout.sequence_parallel
         factor = pieces * len(micro_batches) / weight
@@ -171,9 +174,11 @@ class ModelEngine:
             return deepspeed.zero.GatheredParameters([parameter])
         return GatherReplacedLayerParams([parameter], self.model)
 
-    def _set_learning_rate(self, learning_rate: float) -> None:
+    def _set_rates(self, rates: Rates) -> None:
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rates.learning_rate
+            if group["name"] == DECAYED:
+                group["weight_decay"] = rates.weight_decay
 
     def _over_replicas(self, sums: dict[str, torch.Tensor], weight: float) -> Sums:
         """The sums of all replicas, divided by what the global batch weighs. Workers that share matrices have
@@ -312,7 +317,7 @@ def parameter_groups(model: torch.nn.Module, config: TrainConfig) -> list[dict[s
     decay = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
     rest = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
     groups = [
-        {"name": "decayed", "params": decay, "weight_decay": config.weight_decay},
+        {"name": DECAYED, "params": decay, "weight_decay": config.weight_decay},
         {"name": "others", "params": rest, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

@@ -17,6 +17,7 @@ from transformers.masking_utils import create_causal_mask, create_sliding_window
 from heliostat.tokenized import IGNORED
 from heliostat.training.edge_engine import ModelEngine, Sums, parameter_groups
 from heliostat.training.objectives.interface import Objective
+from heliostat.training.schedule import Rates
 
 Carried = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -143,10 +144,10 @@ class PipelineEngine(ModelEngine):
         return int(self._replica)
 
     def step(
-        self, objective: Objective, micro_batches: Sequence[list[int]], weight: float, learning_rate: float
+        self, objective: Objective, micro_batches: Sequence[list[int]], weight: float, rates: Rates
     ) -> Sums:
         """As for one model; the micro batches are all under way at once."""
-        self._set_learning_rate(learning_rate)
+        self._set_rates(rates)
         self._micro_batches = micro_batches
         self._factor = self.num_replicas * len(micro_batches) / weight
         self.timer.begin("forward")  # and backward, which 1F1B runs in turns

@@ -26,8 +26,8 @@ from deepspeed.checkpoint import ds_to_universal
 from heliostat.errors import ArtifactError
 from heliostat.training.edge_engine import STATE_TAG, ModelEngine
 from heliostat.training.job import TrainingJob
+from heliostat.training.pieces import NOTE_NAME
 
-NOTE_NAME = "state.json"
 UNIVERSAL_TAG = "universal"
 STATE_PREFIX = "heliostat-checkpoint-"
 """Of the folders in which states are made; behind it the process that does."""

@@ -37,7 +37,7 @@ from heliostat.training.job import DTYPES, TRAINED_FOLDER, TrainingJob
 from heliostat.training.objectives.packed import PackedBatches
 from heliostat.training.objectives.selection import prepare
 from heliostat.training.placement import coordinates
-from heliostat.training.schedule import learning_rate_at, num_steps, share_of
+from heliostat.training.schedule import num_steps, rates_at, share_of
 from heliostat.training.step_figures import StepFigures
 from heliostat.training.timing import StepTimer, timed_collectives
 from heliostat.training.validation import HeldOut
@@ -104,9 +104,11 @@ class Worker:
 
     def run(self) -> None:
         """Train to the end, or until told to stop; what was done is saved before this returns."""
-        for step in range(self._first_step, self._steps):
+        until = self._job.pause_after or self._steps
+        for step in range(self._first_step, until):
             self._rows.append(self._step(step))
             told, due = self._agree()
+            told = told or step + 1 == until < self._steps
             validated = self._is_validated(step + 1)
             if validated and self._held_out:
                 self._rows[-1] |= self._validate(self._held_out)
@@ -143,13 +145,13 @@ class Worker:
         config, started = self._config, time.perf_counter()
         positions = self._batches.positions(step)
         micro_batches = share_of(positions, config, self._engine.replica, self._num_workers)
-        learning_rate = learning_rate_at(step, config, self._steps)
+        rates = rates_at(step, config, self._steps)
         weight = self._objective.weight(positions)
         every = config.watch.layer_norms_every_steps
         weighed = bool(every) and (step + 1) % every == 0
         self._engine.group_norms = {} if weighed else None
         try:
-            sums = self._engine.step(self._objective, micro_batches, weight, learning_rate)
+            sums = self._engine.step(self._objective, micro_batches, weight, rates)
         except NotFiniteStepError as fault:
             raise TrainingError(self._explain(step + 1, fault)) from fault
         tokens = self._objective.num_tokens(positions)
@@ -159,7 +161,7 @@ class Worker:
             "step": float(step + 1),
             **sums,
             "tokens": float(tokens),
-            "learning_rate": learning_rate,
+            "learning_rate": rates.learning_rate,
             "gradient_norm": self._engine.gradient_norm,
             **({"step_skipped": 1.0} if self._engine.step_skipped else {}),
             **norms,
@@ -259,6 +261,8 @@ class Worker:
     def _lay_out_and_resume(self, model: Any) -> None:
         """Find what the last checkpoint was saved with, lay the model out for it, and load it."""
         checkpoint = train.get_checkpoint()
+        if checkpoint is None and self._job.starts_from:
+            checkpoint = train.Checkpoint(self._job.starts_from)
         if checkpoint is None:
             self._engine = make_engine(self._config, model, self._num_workers, self._timer)
             self._first_step = 0

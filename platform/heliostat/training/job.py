@@ -32,6 +32,10 @@ class TrainingJob:
     tracking_run_id: str = ""
     stop_bell: str = ""
     """The name of what says when to save and stop."""
+    starts_from: str = ""
+    """The saved state of another run, for a run that has none of its own yet."""
+    pause_after: int | None = None
+    """The step behind which to save and stop, where that is not the last one."""
 
     def objective_inputs(self, dtype: str) -> "ObjectiveInputs":
         """What the model and its objective are made from, on whatever host this is."""
@@ -57,6 +61,8 @@ class TrainingJob:
             "tracker_uri": self.tracker_uri,
             "tracking_run_id": self.tracking_run_id,
             "stop_bell": self.stop_bell,
+            "starts_from": self.starts_from,
+            "pause_after": self.pause_after,
         }
 
     @classmethod
@@ -71,4 +77,6 @@ class TrainingJob:
             values["tracker_uri"],
             values["tracking_run_id"],
             values["stop_bell"],
+            values["starts_from"],
+            values["pause_after"],
         )

@@ -21,6 +21,7 @@ from heliostat.training.config import (
 from heliostat.training.follower import Follower
 from heliostat.training.model_shape import ModelShape
 from heliostat.training.objectives.preflight import open_rows, require_same_vocabulary
+from heliostat.training.pieces import Piece, take_up
 from heliostat.training.placement import check_placement
 from heliostat.training.schedule import num_steps
 from heliostat.workspace import Workspace
@@ -70,6 +71,8 @@ class Following:
 
     part_of: PartOf
     follower: Follower
+    piece: Piece | None = None
+    """What is made of it now, where that is not all."""
 
 
 def train_parameters(
@@ -96,7 +99,7 @@ def train_parameters(
     def train(publication: Publication, run: StageRun) -> None:
         require_resources(config.resources_per_worker, config.min_workers, "train.num_workers")
         inputs = TrainingInputs(config, model, dataset, teacher)
-        publication.facts.update(_train(publication, run, inputs, following.follower if following else None))
+        publication.facts.update(_train(publication, run, inputs, following))
 
     return find_or_make(workspace, request, train, force)
 
@@ -112,7 +115,7 @@ def check_model(config: TrainConfig, model: Artifact, max_sequence_length: int |
 
 
 def _train(
-    publication: Publication, run: StageRun, inputs: TrainingInputs, follower: Follower | None
+    publication: Publication, run: StageRun, inputs: TrainingInputs, following: Following | None
 ) -> dict[str, Any]:
     from heliostat.training.edge import run_training
     from heliostat.training.job import TrainingJob
@@ -120,6 +123,9 @@ def _train(
     rows = open_rows(inputs.config.objective, artifact_folder(inputs.dataset), "train")
     steps = num_steps(inputs.config, len(rows))
     job = TrainingJob(inputs.config, inputs.model, inputs.dataset, inputs.teacher)
+    follower = following.follower if following else None
+    if following and following.piece:
+        job = take_up(following.piece, job, run, steps)
     if follower:
         follower.begin(run.record.id)
     trained = run_training(job, run, steps, publication.folder, follower)

@@ -1,9 +1,10 @@
-"""Pure arithmetic of a run: which sequences each step trains on, and at which learning rate.
+"""Pure arithmetic of a run: which sequences each step trains on, and at which learning rate and decay.
 
-Both are functions of the step alone, so a resumed run needs nothing but the step to go on exactly.
+All are functions of the step alone, so a resumed run needs nothing but the step to go on exactly.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -44,14 +45,35 @@ def share_of(positions: list[int], config: TrainConfig, replica: int, num_worker
     return [mine[start * size : (start + 1) * size] for start in range(count)]
 
 
-def learning_rate_at(step: int, config: TrainConfig, steps: int) -> float:
-    """Linear warm-up over `warmup_ratio` of the run, then a cosine to the peak times the minimum ratio."""
+@dataclass(frozen=True)
+class Rates:
+    """What the optimizer is told for a step."""
+
+    learning_rate: float
+    weight_decay: float
+
+
+def rates_at(step: int, config: TrainConfig, steps: int) -> Rates:
+    """The rates of a step, counted from 0, with the changes behind the steps before it.
+
+    The learning rate warms up linearly over `warmup_ratio` of the run and then follows a cosine from its peak
+    down to that times the minimum ratio. A change sets another peak, as if it had been so all along.
+    """
+    peak, weight_decay = config.learning_rate, config.weight_decay
+    for change in config.changes:
+        if change.after_step <= step:
+            peak = change.learning_rate or peak
+            weight_decay = weight_decay if change.weight_decay is None else change.weight_decay
+    return Rates(peak * _share_of_peak(step, config, steps), weight_decay)
+
+
+def _share_of_peak(step: int, config: TrainConfig, steps: int) -> float:
     warmup = round(config.warmup_ratio * steps)
     if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
+        return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - 1 - warmup)
     low = config.min_learning_rate_ratio
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 @lru_cache(maxsize=2)

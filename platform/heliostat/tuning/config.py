@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from heliostat.config import Config
+from heliostat.training.change_config import CHANGEABLE
 
 NEVER = 10**9
 MOST_RUNGS = 10
@@ -126,7 +127,25 @@ class MedianScheduler(Config):
     min_trials: int = Field(default=3, ge=1, description="others to compare with")
 
 
-Scheduler = Annotated[NoScheduler | AshaScheduler | MedianScheduler, Field(discriminator="kind")]
+class PbtScheduler(Config):
+    """Population based training (Jaderberg et al., 2017, arXiv:1711.09846): the searcher's points are a
+    population; behind each `every_steps` steps its worst members go on from where the best ones are, with
+    values near theirs. What comes out is a run whose rates change on the way."""
+
+    kind: Literal["pbt"] = "pbt"
+    every_steps: int = Field(ge=1)
+    quantile: float = Field(default=0.25, gt=0, le=0.5, description="the share that is replaced, and by whom")
+    factor: float = Field(default=1.25, gt=1, description="a value is multiplied or divided by it")
+    resample_probability: float = Field(default=0.25, ge=0, le=1, description="or drawn afresh")
+
+    def ends(self, num_steps: int) -> list[int]:
+        """The steps behind which members are compared; the last one is the run's."""
+        return [*range(self.every_steps, num_steps, self.every_steps), num_steps]
+
+
+Scheduler = Annotated[
+    NoScheduler | AshaScheduler | MedianScheduler | PbtScheduler, Field(discriminator="kind")
+]
 
 
 class Budget(Config):
@@ -217,6 +236,29 @@ class TuneConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_population(self) -> Self:
+        if not isinstance(self.scheduler, PbtScheduler):
+            return self
+        can = [f"train.{name}" for name in CHANGEABLE]
+        for key in self.search_space:
+            if key not in can:
+                raise ValueError(
+                    f"search_space: '{key}' cannot change while a run goes on, which scheduler pbt is about; "
+                    f"it can search {' and '.join(can)}; for others take scheduler: {{kind: asha}}"
+                )
+        if isinstance(self.searcher, TpeSearcher):
+            raise ValueError(
+                "searcher: scheduler pbt goes by results itself; take searcher: "
+                f"{{kind: random, num_trials: {self.searcher.num_trials}}} for its first generation"
+            )
+        if self.scheduler.every_steps % (self.held_out.every_steps or 1):
+            raise ValueError(
+                f"held_out.every_steps: {self.held_out.every_steps} does not divide scheduler.every_steps: "
+                f"{self.scheduler.every_steps}, behind which members are compared; leave it out"
+            )
+        return self
+
     @property
     def judged_at(self) -> dict[str, Any]:
         """When a trial says how it goes, in the words of `ValidationConfig`; also behind its last step."""
@@ -224,11 +266,13 @@ class TuneConfig(Config):
             return {"every_steps": self.held_out.every_steps}
         if isinstance(self.scheduler, AshaScheduler):
             return {"at_steps": self.scheduler.rungs}
+        if isinstance(self.scheduler, PbtScheduler):
+            return {"every_steps": self.scheduler.every_steps}
         return {"every_steps": getattr(self.scheduler, "grace_steps", NEVER)}
 
     @property
     def num_trials(self) -> int:
-        """How many trials there are at most."""
+        """How many points the searcher has at most."""
         if isinstance(self.searcher, GridSearcher):
             return math.prod(len(grid_values(each)) for each in self.search_space.values())
         return self.searcher.num_trials

@@ -47,7 +47,7 @@ def run_trials(space: Space, job: SweepJob, trials: Trials) -> None:
     config = space.tune
     folder = tempfile.mkdtemp(prefix="heliostat-sweep-")  # Tune's own notes, which nobody reads again
     bell = StopBell.hung()
-    with _signals() as signals, progress("tune", config.num_trials, "trials") as report:
+    with _signals() as signals, progress("tune", space.num_trials, "trials") as report:
         proposals = Proposals(space, trials)
         end = SweepEnd(config, trials, proposals, signals, bell)
         bookkeeper = Bookkeeper(config, trials, report, end)
@@ -124,8 +124,8 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
         number = trial.config["number"]
         names = ("step", "tokens", "seconds", self._config.metric)
         self._trials.add_report(number, {name: float(result[name]) for name in names}, result.get("run"))
-        if result.get("artifact"):
-            facts = {name: str(result[name]) for name in ("artifact", "artifact_uri")}
+        if result.get("artifact") or result.get("is_piece"):
+            facts = {name: str(result[name]) for name in ("artifact", "artifact_uri") if name in result}
             self._trials.end(number, "finished", **facts)
         self.show()
 

@@ -9,9 +9,10 @@ from ray.tune.search import Searcher
 from heliostat.config import Resources
 from heliostat.errors import ConfigError
 from heliostat.tuning.config import TuneConfig
-from heliostat.tuning.proposals import proposer_of
+from heliostat.tuning.population import proposer_of
+from heliostat.tuning.proposals import Proposal
 from heliostat.tuning.settings import Settings, Space
-from heliostat.tuning.trials import Trials
+from heliostat.tuning.trials import Trial, Trials
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Proposals(NotWrittenDown, Searcher):
         self._tune: TuneConfig = space.tune
         self._space = space
         self._trials = trials
-        self._proposer = proposer_of(space.tune)
+        self._proposer = proposer_of(space.tune, space.start.train.max_steps)
         self._next = 0
         self._live: dict[str, int] = {}
         self._without_workers: set[str] = set()
@@ -55,24 +56,25 @@ class Proposals(NotWrittenDown, Searcher):
             if self._is_full():
                 return None
             number = self._next
+            if not self._proposer.is_ready(number):
+                return None
             known = self._trials.get(number)
-            point = known.point if known else self._proposer.propose(number)
-            if point is None:
+            proposal = Proposal(known.point, known.piece) if known else self._proposer.propose(number)
+            if proposal is None:
                 return Searcher.FINISHED
             if known:
-                self._proposer.take(number, point)
+                self._proposer.take(number, proposal)
             self._next += 1
-            settings = self._settings(number, point)
-            if settings is None:
+            trial = self._begun(number, proposal)
+            if trial is None:
                 self._proposer.tell(number, None)
                 continue
             self._live[trial_id] = number
             self._without_workers.add(trial_id)
-            trial = self._trials.get(number)
-            assert trial is not None, "just begun"
             return {
                 "number": number,
-                "settings": settings.model_dump(mode="json"),
+                "settings": self._space.settings_of(trial, self._trials).model_dump(mode="json"),
+                "piece": self._piece_of(trial),
                 "reports": [dict(each) for each in trial.reports],
                 "is_final": trial.is_final,
             }
@@ -89,20 +91,32 @@ class Proposals(NotWrittenDown, Searcher):
         number = self._live.pop(trial_id)
         self._proposer.tell(number, None if error or not result else result.get(self._tune.metric))
 
-    def _settings(self, number: int, point: dict[str, Any]) -> Settings | None:
-        """The trial's settings; None for a combination that cannot be, which is noted and costs nothing."""
+    def _begun(self, number: int, proposal: Proposal) -> Trial | None:
+        """The trial; None for a combination that cannot be, which is noted and costs nothing, and for what
+        failed and was gone on without."""
         known = self._trials.get(number)
+        if known and known.is_final:
+            return known if known.status != "refused" else None
+        if known and known.status == "failed" and self._trials.has_successors(known):
+            return None
+        trial = self._trials.begin(number, proposal)
         try:
-            settings = self._space.settings(point)
-            if known is None or not known.is_final:
-                require_fit(settings)
-                self._trials.begin(number, point, computed_of(self._tune, settings))
+            settings = self._space.settings_of(trial, self._trials)
+            require_fit(settings)
         except ConfigError as error:
-            self._trials.begin(number, point, {})
             self._trials.end(number, "refused", error=str(error).splitlines()[0])
             logger.warning("trial %d is left out: %s", number, str(error).splitlines()[0])
             return None
-        return settings if known is None or known.status != "refused" else None
+        self._trials.note_computed(number, computed_of(self._tune, settings))
+        return self._trials.get(number)
+
+    def _piece_of(self, trial: Trial) -> dict[str, Any] | None:
+        """What the trial makes of its run, and whose state that begins with."""
+        piece = trial.piece
+        if piece is None:
+            return None
+        former = None if piece.after is None else self._trials.get(piece.after)
+        return {"start": piece.start, "until": piece.until, "after": former.run if former else None}
 
     def _is_full(self) -> bool:
         most = self._tune.budget.max_concurrent

@@ -25,6 +25,7 @@ from heliostat.storage import Storage
 from heliostat.tracking import read_metrics
 from heliostat.training.config import TrainConfig
 from heliostat.training.edge_stop import StopBell
+from heliostat.training.pieces import Piece
 from heliostat.training.run import Following, TrainingInputs, train_parameters
 from heliostat.tuning.settings import Settings
 from heliostat.tuning.trials import Report
@@ -65,7 +66,8 @@ class TrialRun(tune.Trainable):
         self._settings = Settings.model_validate(config["settings"])
         self._before: deque[Report] = deque(config["reports"])
         self._is_over: bool = config["is_final"]
-        self._follower = TrialFollower(self._settings.train, job, config["reports"])
+        self._piece = Piece(**config["piece"]) if config["piece"] else None
+        self._follower = TrialFollower(self._settings.train, job, self._piece, config["reports"])
         self._training: Future[dict[str, Any]] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -90,16 +92,19 @@ class TrialRun(tune.Trainable):
         try:
             return self._follower.finish(*self._trained())
         except StoppedError:
-            if not self._follower.stop.is_set():  # by a watcher: that is a failure, and says why
+            if self._follower.stop.is_set():
+                return {"done": True, "is_stopped": True}
+            paused = self._follower.finish_piece()
+            if paused is None:  # by a watcher: that is a failure, and says why
                 raise
-            return {"done": True, "is_stopped": True}
+            return paused
 
     def _trained(self) -> tuple[Artifact, list[dict[str, float]]]:
         """What the trial trains, and its steps."""
         if "://" in self._job.tracker_uri and not self._job.tracker_uri.startswith("sqlite"):
             os.environ["MLFLOW_TRACKING_URI"] = self._job.tracker_uri
         workspace = Workspace(Storage.at(self._job.workspace_root))
-        following = Following(self._job.part_of, self._follower)
+        following = Following(self._job.part_of, self._follower, self._piece)
         model, settings = self._job.model, self._settings
         if not isinstance(settings.model, str):
             model = make_model(settings.model, self._job.documents, workspace)
@@ -131,16 +136,19 @@ def _result_of(training: Future[dict[str, Any]]) -> dict[str, Any]:
 class TrialFollower:
     """Turns the steps of a run into reports, each once; the last one waits until the run is finished."""
 
-    def __init__(self, train: TrainConfig, job: SweepJob, before: list[Report]) -> None:
-        """`before` was reported by a former attempt."""
+    def __init__(self, train: TrainConfig, job: SweepJob, piece: Piece | None, before: list[Report]) -> None:
+        """`before` was reported by a former attempt; steps before `piece` are another trial's."""
         self.reports: queue.Queue[dict[str, Any] | Future[dict[str, Any]]] = queue.Queue()
         self.stop = threading.Event()
         self._bell = StopBell(job.stop_bell)
         self._metric = job.metric
         assert train.validation is not None, "trials are validated"
         self._judged = train.validation
-        self._reported = int(before[-1]["step"]) if before else 0
+        self._piece = piece
+        self._start = piece.start if piece else 0
+        self._reported = int(before[-1]["step"]) if before else self._start
         self._run = ""
+        self._rows: list[dict[str, float]] = []
 
     def begin(self, run_id: str) -> None:
         """Where its steps are written: more of them may be made than are reported."""
@@ -148,6 +156,7 @@ class TrialFollower:
 
     def see(self, rows: list[dict[str, float]]) -> None:
         """Report the steps that are due and were not reported yet."""
+        self._rows = rows
         for report in self._due(rows):
             if self._judged.is_due(int(report["step"])):
                 self._put(report)
@@ -161,21 +170,34 @@ class TrialFollower:
     def finish(self, trained: Artifact, rows: list[dict[str, float]]) -> dict[str, Any]:
         """Report what was not yet; returns the last report, with what was trained."""
         self._run = f"train-{trained.key[:12]}"  # one that was found did not begin
-        *earlier, last = self._due(rows) or [figures(rows, len(rows) - 1, self._metric)]
+        facts = {"artifact": trained.id, "artifact_uri": trained.uri}
+        return self._last(rows) | facts
+
+    def finish_piece(self) -> dict[str, Any] | None:
+        """As `finish`, where a piece of the run was made and the rest is another trial's; None where the run
+        stopped elsewhere."""
+        rows = self._rows
+        if self._piece is None or not rows or int(rows[-1]["step"]) != self._piece.until:
+            return None
+        return self._last(rows) | {"is_piece": True}
+
+    def _last(self, rows: list[dict[str, float]]) -> dict[str, Any]:
+        own = [row for row in rows if row["step"] > self._start]
+        *earlier, last = self._due(rows) or [figures(own, len(own) - 1, self._metric)]
         for report in earlier:
             self._put(report)
-        facts = {"artifact": trained.id, "artifact_uri": trained.uri, "run": self._run}
-        return {**last, "done": True, **facts}
+        return {**last, "done": True, "run": self._run}
 
     def _put(self, report: dict[str, Any]) -> None:
         self._reported = int(report["step"])
         self.reports.put({**report, "run": self._run})
 
     def _due(self, rows: list[dict[str, float]]) -> list[Report]:
+        own = [row for row in rows if row["step"] > self._start]
         return [
-            figures(rows, position, self._metric)
-            for position, row in enumerate(rows)
-            if row["step"] > self._reported and self._metric in row and self._is_due(row, rows)
+            figures(own, position, self._metric)
+            for position, row in enumerate(own)
+            if row["step"] > self._reported and self._metric in row and self._is_due(row, own)
         ]
 
     def _is_due(self, row: dict[str, float], rows: list[dict[str, float]]) -> bool:
@@ -183,7 +205,7 @@ class TrialFollower:
 
 
 def figures(rows: list[dict[str, float]], position: int, metric: str) -> Report:
-    """What is reported of a step: the metric, and what was spent on it so far."""
+    """What is reported of a step: the metric, and what its trial spent so far."""
     so_far = rows[: position + 1]
     return {
         "step": rows[position]["step"],

@@ -7,10 +7,12 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from heliostat.records import Record
 from heliostat.tuning.config import (
     Choice,
     Dimension,
@@ -28,20 +30,53 @@ Point = dict[str, Any]
 DRAWS_FOR_ANOTHER = 100
 
 
-class Proposer(Protocol):
+class PieceOfRun(Record):
+    """What a trial makes of a run: the steps behind `start` to `until`, from where the trial of the number
+    `after` is; from the beginning where that is None."""
+
+    start: int = 0
+    until: int
+    after: int | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a trial is to try."""
+
+    point: Point
+    piece: PieceOfRun | None = None
+    """None for a whole run."""
+
+
+class Proposer:
     """Asked in the order of numbers, from 0."""
 
-    def propose(self, number: int) -> Point | None:
-        """The point of a trial, or None when there are no more."""
+    def is_ready(self, number: int) -> bool:
+        """Whether enough is known to propose this number's."""
+        return True
 
-    def take(self, number: int, point: Point) -> None:
+    def propose(self, number: int) -> Proposal | None:
+        """What a trial is to try, or None when there are no more."""
+        raise NotImplementedError
+
+    def take(self, number: int, proposal: Proposal) -> None:
         """Go by what a former attempt at the sweep proposed for this number."""
 
     def tell(self, number: int, value: float | None) -> None:
         """How the trial ended: its last value, or None if it failed or was not comparable."""
 
 
-def proposer_of(config: TuneConfig) -> Proposer:
+def first_points(config: TuneConfig) -> list[Point]:
+    """All that a searcher proposes whom no results tell anything."""
+    searcher = searcher_of(config)
+    return [
+        proposal.point
+        for number in range(config.num_trials)
+        if (proposal := searcher.propose(number)) is not None
+    ]
+
+
+def searcher_of(config: TuneConfig) -> Proposer:
     """The config's searcher."""
     if isinstance(config.searcher, GridSearcher):
         return Grid(config.search_space, config.searcher.seed)
@@ -50,7 +85,7 @@ def proposer_of(config: TuneConfig) -> Proposer:
     return Tpe(config)
 
 
-class Grid:
+class Grid(Proposer):
     """All combinations, shuffled."""
 
     def __init__(self, space: Mapping[str, Dimension], seed: int) -> None:
@@ -63,18 +98,12 @@ class Grid:
         order = np.random.default_rng(seed).permutation(len(points))
         self._points = [points[position] for position in order]
 
-    def propose(self, number: int) -> Point | None:
+    def propose(self, number: int) -> Proposal | None:
         """The combination at that place."""
-        return self._points[number] if number < len(self._points) else None
-
-    def take(self, number: int, point: Point) -> None:
-        """The order is the same as before."""
-
-    def tell(self, number: int, value: float | None) -> None:
-        """What is tried does not depend on it."""
+        return Proposal(self._points[number]) if number < len(self._points) else None
 
 
-class Random:
+class Random(Proposer):
     """Independent draws; the point of a number depends on the seed and on those before it alone."""
 
     def __init__(self, space: Mapping[str, Dimension], num_trials: int, seed: int) -> None:
@@ -84,27 +113,24 @@ class Random:
         self._seed = seed
         self._seen: set[str] = set()
 
-    def propose(self, number: int) -> Point | None:
+    def propose(self, number: int) -> Proposal | None:
         """Another point than those before, or None when so many were drawn, or no other is found."""
         if number >= self._num_trials:
             return None
         random = np.random.default_rng((self._seed, number))
         for _ in range(DRAWS_FOR_ANOTHER):
             point = {key: draw(dimension, random) for key, dimension in self._space.items()}
-            if _name(point) not in self._seen:
-                self.take(number, point)
-                return point
+            if name_of(point) not in self._seen:
+                self.take(number, Proposal(point))
+                return Proposal(point)
         return None
 
-    def take(self, number: int, point: Point) -> None:
+    def take(self, number: int, proposal: Proposal) -> None:
         """Remember it, so that it is not drawn again."""
-        self._seen.add(_name(point))
-
-    def tell(self, number: int, value: float | None) -> None:
-        """What is tried does not depend on it."""
+        self._seen.add(name_of(proposal.point))
 
 
-class Tpe:
+class Tpe(Proposer):
     """Optuna's sampler, asked and told; trials of a former attempt are told like any others."""
 
     def __init__(self, config: TuneConfig) -> None:
@@ -122,17 +148,17 @@ class Tpe:
         }
         self._asked: dict[int, Any] = {}
 
-    def propose(self, number: int) -> Point | None:
+    def propose(self, number: int) -> Proposal | None:
         """Where the sampler expects most."""
         if number >= self._searcher.num_trials:
             return None
         self._study.sampler = self._sampler(number)
         trial = self._asked[number] = self._study.ask(self._distributions)
-        return {key: self._value(key, trial.params[key]) for key in self._distributions}
+        return Proposal({key: self._value(key, trial.params[key]) for key in self._distributions})
 
-    def take(self, number: int, point: Point) -> None:
+    def take(self, number: int, proposal: Proposal) -> None:
         """Make the study's next trial this one."""
-        params = {key: self._position(key, value) for key, value in point.items()}
+        params = {key: self._position(key, value) for key, value in proposal.point.items()}
         self._study.enqueue_trial(params)
         self._asked[number] = self._study.ask(self._distributions)
 
@@ -164,7 +190,7 @@ class Tpe:
         """Optuna wants categories that can be hashed, so a choice is told by its place."""
         if key not in self._choices:
             return value
-        return next(place for place, each in enumerate(self._choices[key]) if _name(each) == _name(value))
+        return next(place for place, each in enumerate(self._choices[key]) if name_of(each) == name_of(value))
 
 
 def draw(dimension: Dimension, random: np.random.Generator) -> Any:
@@ -190,5 +216,6 @@ def _distribution(dimension: Dimension) -> Any:
     return FloatDistribution(dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """The same for the same values."""
     return json.dumps(value, sort_keys=True)

@@ -20,7 +20,8 @@ BEST_RECIPE = "best.yaml"
 def best_trial(config: TuneConfig, trials: Sequence[Trial]) -> Trial | None:
     """The finished trial with the best last value; of two that are equal the first."""
     sign = 1 if config.mode == "min" else -1
-    finished = [(trial.value(config.metric), trial) for trial in trials if trial.status == "finished"]
+    whole = [trial for trial in trials if trial.status == "finished" and trial.artifact]
+    finished = [(trial.value(config.metric), trial) for trial in whole]
     ranked = [(sign * value, trial.number, trial) for value, trial in finished if value is not None]
     return min(ranked)[2] if ranked else None
 
@@ -41,14 +42,20 @@ def lines_of(config: TuneConfig, trials: Sequence[Trial]) -> list[tuple[str, ...
     was interrupted does not change it."""
     computed = list(dict.fromkeys(key for trial in trials for key in trial.computed))
     keys = [*config.search_space, *computed]
-    header = ("trial", config.metric, *(key.rpartition(".")[2] for key in keys), "status", "steps", "tokens")
+    names = (key.rpartition(".")[2] for key in keys)
+    header = ("trial", config.metric, *names, "status", "steps", "tokens")
+    pieces = any(trial.piece for trial in trials)
+    if pieces:
+        header = (*header, "goes on from")
     lines = [header]
     for trial in ranked(config, trials):
         value = trial.value(config.metric)
         values = (trial.point | trial.computed).get
         shown = (_show(values(key)) for key in keys)
         told = f"{value:.5f}" if value is not None else "-"
-        lines.append((str(trial.number), told, *shown, trial.status, str(trial.steps), f"{trial.tokens:,}"))
+        line = (str(trial.number), told, *shown, trial.status, str(trial.steps), f"{trial.tokens:,}")
+        after = trial.piece.after if trial.piece else None
+        lines.append((*line, "-" if after is None else str(after)) if pieces else line)
     return lines
 
 

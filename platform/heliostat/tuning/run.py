@@ -61,7 +61,7 @@ def tune_hyperparameters(
         best = best_trial(config, list(trials))
         if best is None:
             raise TrainingError(_why_none(config, trials))
-        facts = write_report(publication.folder, config, trials, space.settings(best.point))
+        facts = write_report(publication.folder, config, trials, space.settings_of(best, trials))
         publication.facts.update(facts | {"tokens_spent": tokens_spent(trials, workspace)})
         value = best.value(config.metric)
         assert value is not None, "a finished trial has reported"
@@ -72,8 +72,14 @@ def tune_hyperparameters(
 
 def tokens_spent(trials: Trials, workspace: Workspace) -> int:
     """What all trials were trained on: one that is stopped makes another step until it hears of it."""
-    folders = [local_folder_of(workspace, f"runs/{trial.run}") for trial in trials if trial.run]
-    return int(sum(row["tokens"] for folder in folders for row in read_metrics(folder)))
+    rows = [
+        row
+        for trial in trials
+        if trial.run
+        for row in read_metrics(local_folder_of(workspace, f"runs/{trial.run}"))
+        if trial.makes(row["step"])
+    ]
+    return int(sum(row["tokens"] for row in rows))
 
 
 def settings_of(report: Artifact) -> Settings:

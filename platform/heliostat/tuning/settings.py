@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,12 @@ from heliostat.config import Config
 from heliostat.errors import ConfigError
 from heliostat.models.scratch_config import Model
 from heliostat.recipe_file import RecipeFile, explain_validation_error
-from heliostat.training.config import TrainConfig, ValidationConfig
+from heliostat.training.config import Change, TrainConfig, ValidationConfig
 from heliostat.training.objectives.reported import figures_of
 from heliostat.training.plan_inputs import shape_of_model
-from heliostat.tuning.config import FixedSize, TuneConfig, grid_values
-from heliostat.tuning.proposals import Point, draw
+from heliostat.tuning.config import FixedSize, PbtScheduler, TuneConfig, grid_values
+from heliostat.tuning.proposals import Point, draw, first_points
+from heliostat.tuning.trials import Trial, Trials, changes_on
 from heliostat.workspace import Workspace
 
 FLOPS_PER_PARAMETER = 6
@@ -49,8 +51,16 @@ class Space:
         """The space around a recipe's sections."""
         return cls(tune, Settings(train=train, model=model))
 
-    def settings(self, point: Point) -> Settings:
-        """The sections of a trial.
+    @property
+    def num_trials(self) -> int:
+        """How many trials there are at most."""
+        scheduler, steps = self.tune.scheduler, self.start.train.max_steps
+        if isinstance(scheduler, PbtScheduler) and steps is not None:
+            return self.tune.num_trials * len(scheduler.ends(steps))
+        return self.tune.num_trials
+
+    def settings(self, point: Point, changes: Sequence[Change] = ()) -> Settings:
+        """The sections of a trial that begins with `point` and goes on with the changes.
 
         Raises:
             ConfigError: a key is unknown, or the values do not go together.
@@ -73,7 +83,19 @@ class Space:
             raise explain_validation_error(error, Settings, sections) from None
         if self.tune.fixed:
             found = self._hold(self.tune.fixed, values, found)
-        return found.model_copy(update={"train": self._with_validation(found.train)})
+        train = self._with_validation(found.train)
+        if isinstance(self.tune.scheduler, PbtScheduler):
+            train = _in_pieces(train, changes, self.tune.scheduler)
+        return found.model_copy(update={"train": train})
+
+    def settings_of(self, trial: Trial, trials: Trials) -> Settings:
+        """A trial's sections, with what changes in those whose run it goes on with.
+
+        Raises:
+            ConfigError: as `settings`.
+        """
+        path = trials.path_to(trial)
+        return self.settings(path[0].point, changes_on(path))
 
     def check(self) -> list[str]:
         """Refuse a space that cannot work; returns why some of its combinations cannot, a line each.
@@ -82,13 +104,10 @@ class Space:
             ConfigError: a key is unknown, no combination is possible, or nobody reports the metric.
         """
         self._check_metric()
-        searcher = self.tune.searcher
+        self._check_pieces()
         points = list(_corners(self.tune))
-        if searcher.kind == "grid":
-            from heliostat.tuning.proposals import Grid
-
-            grid = Grid(self.tune.search_space, searcher.seed)
-            points = [point for number in range(self.tune.num_trials) if (point := grid.propose(number))]
+        if self.tune.searcher.kind == "grid":
+            points = first_points(self.tune)
         refused = []
         for point in points:
             try:
@@ -107,6 +126,22 @@ class Space:
             close = difflib.get_close_matches(metric, known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
             raise ConfigError(f"tune.metric: nobody reports '{metric}'; {hint}")
+
+    def _check_pieces(self) -> None:
+        scheduler, train = self.tune.scheduler, self.start.train
+        if not isinstance(scheduler, PbtScheduler):
+            return
+        if train.max_steps is None:
+            raise ConfigError(
+                "train.max_steps: scheduler pbt makes runs in pieces and needs to know their end; give it"
+            )
+        if scheduler.every_steps >= train.max_steps:
+            raise ConfigError(
+                f"tune.scheduler.every_steps: {scheduler.every_steps} is no piece of a run of "
+                f"{train.max_steps} steps; the nearest is {max(1, train.max_steps // 4)}"
+            )
+        if train.changes:
+            raise ConfigError("train.changes: scheduler pbt finds them itself; leave them out")
 
     def _with_validation(self, train: TrainConfig) -> TrainConfig:
         """The trial's own workers say how it goes, between two steps."""
@@ -153,6 +188,13 @@ class Space:
                 f"{off:+.1%}; raise fixed.tolerance, or compute a field that changes less at a time"
             )
         return with_value(best)
+
+
+def _in_pieces(train: TrainConfig, changes: Sequence[Change], scheduler: PbtScheduler) -> TrainConfig:
+    """With a state at the end of each piece, which others may go on from until the next ones are made."""
+    kept = {"every_steps": scheduler.every_steps, "num_to_keep": max(2, train.checkpoint.num_to_keep)}
+    told = [said(change) for change in changes]
+    return TrainConfig.model_validate({**said(train), "checkpoint": kept, "changes": told})
 
 
 def _size(settings: Settings, fixed: FixedSize, workspace: Workspace | None) -> float:

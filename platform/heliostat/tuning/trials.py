@@ -1,7 +1,8 @@
 """What became of each trial, written down as it goes: a sweep that is killed goes on from these records."""
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -9,7 +10,8 @@ from pydantic import Field, ValidationError
 from heliostat.errors import ArtifactError
 from heliostat.records import Record, first_problem
 from heliostat.storage import Storage
-from heliostat.tuning.proposals import Point
+from heliostat.training.change_config import Change
+from heliostat.tuning.proposals import PieceOfRun, Point, Proposal
 
 Report = dict[str, float]
 """A trial's figures behind a step: `step`, `tokens` (all so far), `seconds` (all so far) and the metric's."""
@@ -29,6 +31,8 @@ class Trial(Record):
     artifact_uri: str | None = None
     run: str | None = None
     error: str | None = None
+    piece: PieceOfRun | None = None
+    """What of the run this trial makes, where that is not all."""
     computed: dict[str, Any] = Field(default_factory=dict)
     """What was not searched but follows from the point, such as a field that holds the model's size."""
 
@@ -47,9 +51,24 @@ class Trial(Record):
         """Tokens it has been trained on."""
         return int(self.reports[-1]["tokens"]) if self.reports else 0
 
+    def makes(self, step: float) -> bool:
+        """Whether a step of its run is its own, and not another trial's."""
+        return self.piece is None or self.piece.start < step <= self.piece.until
+
     def value(self, metric: str) -> float | None:
         """The metric behind its last step; None before the first report."""
         return self.reports[-1].get(metric) if self.reports else None
+
+
+def changes_on(path: Sequence[Trial]) -> list[Change]:
+    """What changes between the pieces of a run."""
+    return [
+        Change(
+            after_step=later.piece.start, **{key.partition(".")[2]: later.point[key] for key in later.point}
+        )
+        for earlier, later in itertools.pairwise(path)
+        if later.piece and later.point != earlier.point
+    ]
 
 
 class Trials:
@@ -75,13 +94,30 @@ class Trials:
         """Trained on, over all trials."""
         return sum(trial.tokens for trial in self)
 
-    def begin(self, number: int, point: Point, computed: dict[str, Any]) -> Trial:
+    def path_to(self, trial: Trial) -> list[Trial]:
+        """Those whose pieces a trial's run is made of, the first one first; the trial is the last."""
+        path = [trial]
+        while path[0].piece and path[0].piece.after is not None:
+            path.insert(0, self._trials[path[0].piece.after])
+        return path
+
+    def begin(self, number: int, proposal: Proposal) -> Trial:
         """A trial that is tried for the first time, or again."""
         known = self._trials.get(number)
-        trial = Trial(number=number, point=point, computed=computed)
+        trial = Trial(number=number, point=proposal.point, piece=proposal.piece)
         if known:
             trial = trial.model_copy(update={"reports": known.reports, "run": known.run})
         return self._write(trial)
+
+    def note_computed(self, number: int, computed: dict[str, Any]) -> None:
+        """Note what follows from a trial's point."""
+        self._write(self._trials[number].model_copy(update={"computed": computed}))
+
+    def has_successors(self, trial: Trial) -> bool:
+        """Whether others have gone on from its generation, so that nobody would go on from it any more."""
+        return trial.piece is not None and any(
+            other.piece is not None and other.piece.start >= trial.piece.until for other in self
+        )
 
     def add_report(self, number: int, report: Report, run: str | None = None) -> None:
         """Note what a trial says of a step; what it repeats after a restart is noted once."""
