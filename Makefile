@@ -10,7 +10,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-compression bench-data bench-layouts bench-pretraining bench-sweeps bench-training check format clean
+.PHONY: setup demo test test-slow bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-sweeps bench-training check format clean
 
 setup: $(READY)
 
@@ -49,6 +49,10 @@ bench-layouts: $(READY)
 # its own. Half an hour. make bench-compression ARGS="--only int8 int4" is a short one.
 bench-compression: $(READY)
 	$(BIN)/python -m tests.bench.compression_benchmark $(ARGS)
+
+# Scores beside lm-evaluation-harness's, in an environment of its own: the same model, rows and prompts. Five minutes.
+bench-evaluation: $(READY)
+	$(BIN)/python -m tests.bench.evaluation_parity $(ARGS)
 
 # A small mixture of experts from nothing, against trigrams over the same tokens. Some ten minutes.
 bench-pretraining: $(READY)
