@@ -63,6 +63,10 @@ class StoppedError(TrainingError):
     """A training run was told to stop; its state is saved, and the same request goes on from it."""
 
 
+class PausedError(StoppedError):
+    """A training run made the piece that was asked for; its state is saved for the next one."""
+
+
 class EvaluationError(HeliostatError):
     """A model cannot be evaluated as asked, or is worse than it may be."""
 

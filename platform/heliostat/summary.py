@@ -62,7 +62,8 @@ def describe(result: Any) -> str:
     if result.kind == "report" and "importances" in facts:
         best, tried = facts["best"], ", ".join(f"{count} {how}" for how, count in facts["trials"].items())
         point = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in best["point"].items())
-        return f"{tried}; best {facts['metric']} {best['value']:.4f} with {point}"
+        last = " at last" if best.get("changes") else ""
+        return f"{tried}; best {facts['metric']} {best['value']:.4f} with {point}{last}"
     if result.kind == "report":
         return _scores_line(facts)
     if "perplexity_before" in facts:

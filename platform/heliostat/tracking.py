@@ -150,8 +150,13 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     file = folder / METRICS_FILE
     if not file.exists():
         return []
+    return parse_metrics(file.read_text())
+
+
+def parse_metrics(text: str) -> list[dict[str, float]]:
+    """The lines of a run's file of metrics."""
     entries = []
-    for line in file.read_text().splitlines():
+    for line in text.splitlines():
         try:
             entries.append(json.loads(line))
         except json.JSONDecodeError:

@@ -53,12 +53,17 @@ def test_a_change_holds_behind_its_step_and_what_it_does_not_name_stays():
     ("changes", "said"),
     [
         ([{"after_step": 3}], "nothing is changed after step 3"),
+        ([{"after_step": 9, "learning_rate": 0.1}], "nothing is left of 9 steps after step 9"),
         ([{"after_step": 3, "learning_rate": 0.1}] * 2, r"after_step \[3, 3\] must grow"),
     ],
 )
 def test_changes_that_say_nothing_or_contradict_each_other_are_refused(changes, said):
     with pytest.raises(ValueError, match=said):
-        TrainConfig(changes=changes)
+        TrainConfig(changes=changes, max_steps=9)
+
+
+def test_a_run_without_changes_is_what_it_was_before_there_were_any():
+    assert "changes" not in TrainConfig().canonical()
 
 
 def test_two_lengths_are_refused(tmp_path):

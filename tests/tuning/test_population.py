@@ -85,6 +85,16 @@ def test_who_fails_goes_on_from_another_and_when_all_fail_nobody_does():
     assert len(bred(config(members=4), lambda number, each: None)) == 4
 
 
+@pytest.mark.parametrize("rates", [["1e-4", "3e-4", 1e-3], [0, 1, 2]])
+def test_values_of_a_list_are_numbers_however_they_are_written(rates):
+    space = {"train.weight_decay": rates}
+    found = bred(
+        config(space, searcher={"kind": "grid"}), lambda number, each: each.point["train.weight_decay"]
+    )
+    assert {each.point["train.weight_decay"] for each in found} == set(map(float, rates))
+    assert len({(each.piece.after, str(each.point)) for each in found}) == len(found)
+
+
 def test_with_one_value_left_a_failed_member_has_no_successor():
     two = config({"train.learning_rate": [0.1, 0.1]}, searcher={"kind": "grid"})
     found = bred(two, lambda number, each: None if number == 0 else 1.0)
@@ -115,6 +125,7 @@ def test_a_run_of_pieces_is_said_as_changes_and_trains_the_same_in_one_go(tmp_pa
         ({"space": {"train.adapter.r": [4, 8]}}, "'train.adapter.r' cannot change while a run goes on"),
         ({"searcher": {"kind": "tpe", "num_trials": 4}}, "take searcher: {kind: random, num_trials: 4}"),
         ({"held_out": {"every_steps": 3}}, "held_out.every_steps: 3 does not divide"),
+        ({"space": {"train.learning_rate": [0.1, "much"]}}, "'train.learning_rate': 'much' is no number"),
     ],
 )
 def test_what_a_population_cannot_do_is_refused(changes, said):

@@ -168,7 +168,8 @@ class TrainConfig(Config):
 
     def canonical(self) -> dict[str, Any]:
         """What decides the result: the global batch, however it was said, and not how it is cut."""
-        return super().canonical() | {"global_batch_size": self.sequences_per_step}
+        values = super().canonical() | {"global_batch_size": self.sequences_per_step}
+        return values if self.changes else {name: each for name, each in values.items() if name != "changes"}
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -181,6 +182,11 @@ class TrainConfig(Config):
         steps = [change.after_step for change in self.changes]
         if steps != sorted(set(steps)):
             raise ValueError(f"changes: after_step {steps} must grow; write each step once, the first first")
+        if steps and self.max_steps is not None and steps[-1] >= self.max_steps:
+            raise ValueError(
+                f"changes: nothing is left of {self.max_steps} steps after step {steps[-1]}; "
+                "leave that change out, or raise max_steps"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray.exceptions import RayError
@@ -24,7 +24,7 @@ from ray.train import (
 )
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from heliostat.errors import StoppedError, TrainingError
+from heliostat.errors import PausedError, StoppedError, TrainingError
 from heliostat.models.adapters import merge_adapter
 from heliostat.progress import progress
 from heliostat.ray_session import exit_without_destructors, options_of
@@ -127,7 +127,8 @@ def run_training(
     """Train on the cluster and put the trained parameters into `target`.
 
     Raises:
-        StoppedError: the run was told to stop, or made the part of it that was asked for.
+        PausedError: the piece that was asked for is made.
+        StoppedError: the run was told to stop.
         TrainingError: a worker failed more often than `max_failures`, or ran out of memory and could not be
             adapted.
     """
@@ -138,17 +139,18 @@ def run_training(
         tracking_run_id=run.tracking_run_id,
     )
     forget_findings(run.local_folder)
+    until = job.pause_after or steps
     while True:
         try:
-            until = job.pause_after or steps
             with _stop_bell(job) as told, _follow(run.local_folder, until, told, follower):
-                result = _trainer(told, run, steps).fit()
+                result = _trainer(told, run, until).fit()
             break
         except TrainingFailedError as error:
             job = replace(job, config=_config_that_fits(job.config, error, run))
     done = int(result.metrics["steps"][-1]["step"])
+    _write_what_a_kill_left_out(run, result.metrics["steps"])
     if done < steps:
-        raise StoppedError(_why_stopped(run.local_folder, done, steps, done == job.pause_after))
+        _say_why_stopped(run.local_folder, done, steps, job.pause_after)
     with result.checkpoint.as_directory() as checkpoint:
         shutil.copytree(Path(checkpoint) / TRAINED_FOLDER, target, dirs_exist_ok=True)
     return Trained(*result.metrics["parameters"])
@@ -178,14 +180,14 @@ def _config_that_fits(config: TrainConfig, error: Exception, run: StageRun) -> T
     return adapted
 
 
-def _trainer(job: TrainingJob, run: StageRun, steps: int) -> LeanTrainer:
+def _trainer(job: TrainingJob, run: StageRun, until: int) -> LeanTrainer:
     config = job.config
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
     callback = MetricsCallback(
         run.tracker.uri,
         run.tracking_run_id,
         str(run.local_folder),
-        steps,
+        until,
         config.watch,
         job.stop_bell,
     )
@@ -303,8 +305,23 @@ def _follow(folder: Path, steps: int, job: TrainingJob, follower: Follower | Non
             look()
 
 
-def _why_stopped(folder: Path, done: int, steps: int, paused: bool) -> str:
-    """Told by a watcher, or from outside."""
+def _write_what_a_kill_left_out(run: StageRun, reported: list[dict[str, float]]) -> None:
+    """Ray notes a checkpoint before the callback writes its steps, and a run whose last one is noted makes no
+    step again."""
+    known = {row["step"] for row in read_metrics(run.local_folder)}
+    rows = {int(row["step"]): dict(row) for row in reported if row["step"] not in known}
+    if rows:
+        for row in rows.values():
+            del row["step"]
+        writer = MetricWriter(run.tracker, run.tracking_run_id, run.local_folder)
+        writer.write(rows)
+        writer.close()
+
+
+def _say_why_stopped(folder: Path, done: int, steps: int, pause_after: int | None) -> NoReturn:
+    """By a watcher, because the piece is made, or from outside."""
     fatal = [finding.message for finding in read_findings(folder) if finding.severity == "stop"]
-    reason = fatal[-1] if fatal else "paused as asked" if paused else "stopped as told"
-    return f"{reason}; step {done} of {steps} is saved, run again to go on"
+    saved = f"step {done} of {steps} is saved, run again to go on"
+    if not fatal and pause_after is not None and done >= pause_after:
+        raise PausedError(f"paused as asked; {saved}")
+    raise StoppedError(f"{fatal[-1] if fatal else 'stopped as told'}; {saved}")

@@ -23,8 +23,6 @@ from heliostat.training.shared_training import SharedTraining
 from heliostat.training.timing import StepTimer
 
 STATE_TAG = "state"
-DECAYED = "decayed"
-"""The group of parameters that weight decay is for."""
 Sums = dict[str, float]
 
 
@@ -79,6 +77,8 @@ class ModelEngine:
             deepspeed_config(config, num_workers, model.config.model_type)
             | {"checkpoint": {"load_universal": universal}}
         )
+        # Here, because a state that is loaded may give all groups what the first one has.
+        self._decays = [group["decays"] for group in self.engine.optimizer.param_groups]
         self.device = get_accelerator().current_device_name()
         self.timer.begin_forward_with(self.model)
         self.engine.clip_fp32_gradients = self._clip  # where DeepSpeed would clip, exactly and only once
@@ -175,10 +175,9 @@ class ModelEngine:
         return GatherReplacedLayerParams([parameter], self.model)
 
     def _set_rates(self, rates: Rates) -> None:
-        for group in self.engine.optimizer.param_groups:
+        for group, decays in zip(self.engine.optimizer.param_groups, self._decays, strict=True):
             group["lr"] = rates.learning_rate
-            if group["name"] == DECAYED:
-                group["weight_decay"] = rates.weight_decay
+            group["weight_decay"] = rates.weight_decay if decays else 0.0
 
     def _over_replicas(self, sums: dict[str, torch.Tensor], weight: float) -> Sums:
         """The sums of all replicas, divided by what the global batch weighs. Workers that share matrices have
@@ -317,8 +316,8 @@ def parameter_groups(model: torch.nn.Module, config: TrainConfig) -> list[dict[s
     decay = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
     rest = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
     groups = [
-        {"name": DECAYED, "params": decay, "weight_decay": config.weight_decay},
-        {"name": "others", "params": rest, "weight_decay": 0.0},
+        {"name": "decayed", "decays": True, "params": decay, "weight_decay": config.weight_decay},
+        {"name": "others", "decays": False, "params": rest, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

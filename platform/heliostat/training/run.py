@@ -128,8 +128,10 @@ def _train(
         job = take_up(following.piece, job, run, steps)
     if follower:
         follower.begin(run.record.id)
-    trained = run_training(job, run, steps, publication.folder, follower)
-    run.keep_local_folder()
+    try:
+        trained = run_training(job, run, steps, publication.folder, follower)
+    finally:  # who goes on may do so elsewhere
+        run.keep_local_folder()
     history = read_metrics(run.local_folder)
     tenth = max(1, len(history) // 10)
     return {

@@ -247,6 +247,10 @@ class TuneConfig(Config):
                     f"search_space: '{key}' cannot change while a run goes on, which scheduler pbt is about; "
                     f"it can search {' and '.join(can)}; for others take scheduler: {{kind: asha}}"
                 )
+        for key, dimension in self.search_space.items():
+            wrong = [each for each in getattr(dimension, "values", ()) if not _is_number(each)]
+            if wrong:
+                raise ValueError(f"search_space: '{key}': {wrong[0]!r} is no number")
         if isinstance(self.searcher, TpeSearcher):
             raise ValueError(
                 "searcher: scheduler pbt goes by results itself; take searcher: "
@@ -276,6 +280,14 @@ class TuneConfig(Config):
         if isinstance(self.searcher, GridSearcher):
             return math.prod(len(grid_values(each)) for each in self.search_space.values())
         return self.searcher.num_trials
+
+
+def _is_number(value: Any) -> bool:
+    """Also as YAML reads 1e-4: a text."""
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def grid_values(dimension: Dimension) -> tuple[Any, ...]:

@@ -131,7 +131,7 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune calls this for trials that end and for those that a scheduler or the budget ends."""
-        if not self._end.is_told:
+        if not self._end.is_told and not trial.config["piece"]:  # half a piece cannot be compared
             self._trials.end(trial.config["number"], "stopped")
         self.show()
 

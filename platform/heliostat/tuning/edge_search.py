@@ -65,15 +65,16 @@ class Proposals(NotWrittenDown, Searcher):
             if known:
                 self._proposer.take(number, proposal)
             self._next += 1
-            trial = self._begun(number, proposal)
-            if trial is None:
+            begun = self._begun(number, proposal)
+            if begun is None:
                 self._proposer.tell(number, None)
                 continue
+            trial, settings = begun
             self._live[trial_id] = number
             self._without_workers.add(trial_id)
             return {
                 "number": number,
-                "settings": self._space.settings_of(trial, self._trials).model_dump(mode="json"),
+                "settings": settings.model_dump(mode="json"),
                 "piece": self._piece_of(trial),
                 "reports": [dict(each) for each in trial.reports],
                 "is_final": trial.is_final,
@@ -91,14 +92,14 @@ class Proposals(NotWrittenDown, Searcher):
         number = self._live.pop(trial_id)
         self._proposer.tell(number, None if error or not result else result.get(self._tune.metric))
 
-    def _begun(self, number: int, proposal: Proposal) -> Trial | None:
-        """The trial; None for a combination that cannot be, which is noted and costs nothing, and for what
-        failed and was gone on without."""
+    def _begun(self, number: int, proposal: Proposal) -> tuple[Trial, Settings] | None:
+        """The trial and its settings; None for a combination that cannot be, which is noted and costs
+        nothing, and for what failed and was gone on without."""
         known = self._trials.get(number)
-        if known and known.is_final:
-            return known if known.status != "refused" else None
-        if known and known.status == "failed" and self._trials.has_successors(known):
+        if known and (known.status == "refused" or self._is_gone_on_without(known)):
             return None
+        if known and known.is_final:
+            return known, self._space.settings_of(known, self._trials)
         trial = self._trials.begin(number, proposal)
         try:
             settings = self._space.settings_of(trial, self._trials)
@@ -108,15 +109,22 @@ class Proposals(NotWrittenDown, Searcher):
             logger.warning("trial %d is left out: %s", number, str(error).splitlines()[0])
             return None
         self._trials.note_computed(number, computed_of(self._tune, settings))
-        return self._trials.get(number)
+        return trial, settings
+
+    def _is_gone_on_without(self, trial: Trial) -> bool:
+        return trial.status == "failed" and self._trials.has_successors(trial)
 
     def _piece_of(self, trial: Trial) -> dict[str, Any] | None:
         """What the trial makes of its run, and whose state that begins with."""
-        piece = trial.piece
-        if piece is None:
+        if trial.piece is None:
             return None
-        former = None if piece.after is None else self._trials.get(piece.after)
-        return {"start": piece.start, "until": piece.until, "after": former.run if former else None}
+        *_, former, _ = (None, *self._trials.path_to(trial))
+        return {
+            "start": trial.piece.start,
+            "until": trial.piece.until,
+            "after": former.run if former else None,
+            "is_first": former is None or former.point != trial.point,
+        }
 
     def _is_full(self) -> bool:
         most = self._tune.budget.max_concurrent

@@ -16,7 +16,7 @@ from typing import Any
 
 from ray import tune
 
-from heliostat.errors import BusyError, HeliostatError, StoppedError
+from heliostat.errors import BusyError, HeliostatError, PausedError, StoppedError
 from heliostat.models.from_scratch import make_model
 from heliostat.ray_session import exit_without_destructors
 from heliostat.records import Artifact
@@ -91,13 +91,12 @@ class TrialRun(tune.Trainable):
         """The last report; the others come through the follower."""
         try:
             return self._follower.finish(*self._trained())
+        except PausedError:
+            return self._follower.finish_piece()
         except StoppedError:
-            if self._follower.stop.is_set():
-                return {"done": True, "is_stopped": True}
-            paused = self._follower.finish_piece()
-            if paused is None:  # by a watcher: that is a failure, and says why
+            if not self._follower.stop.is_set():  # by a watcher: that is a failure, and says why
                 raise
-            return paused
+            return {"done": True, "is_stopped": True}
 
     def _trained(self) -> tuple[Artifact, list[dict[str, float]]]:
         """What the trial trains, and its steps."""
@@ -109,11 +108,12 @@ class TrialRun(tune.Trainable):
         if not isinstance(settings.model, str):
             model = make_model(settings.model, self._job.documents, workspace)
         assert model is not None, "a model that is not built was given"
+        force = self._job.force and (self._piece is None or self._piece.is_first)
         deadline = time.monotonic() + SECONDS_FOR_FORMER_ATTEMPT
         while True:
             try:
                 inputs = TrainingInputs(settings.train, model, self._job.dataset)
-                trained = train_parameters(inputs, workspace, following, self._job.force)
+                trained = train_parameters(inputs, workspace, following, force)
                 break
             except BusyError:
                 if time.monotonic() > deadline:
@@ -145,8 +145,7 @@ class TrialFollower:
         assert train.validation is not None, "trials are validated"
         self._judged = train.validation
         self._piece = piece
-        self._start = piece.start if piece else 0
-        self._reported = int(before[-1]["step"]) if before else self._start
+        self._reported = int(before[-1]["step"]) if before else 0
         self._run = ""
         self._rows: list[dict[str, float]] = []
 
@@ -170,30 +169,32 @@ class TrialFollower:
     def finish(self, trained: Artifact, rows: list[dict[str, float]]) -> dict[str, Any]:
         """Report what was not yet; returns the last report, with what was trained."""
         self._run = f"train-{trained.key[:12]}"  # one that was found did not begin
-        facts = {"artifact": trained.id, "artifact_uri": trained.uri}
-        return self._last(rows) | facts
+        if self._piece and rows[-1]["step"] > self._piece.until:  # a former sweep has made it whole
+            return self._last(rows) | {"is_piece": True}
+        return self._last(rows) | {"artifact": trained.id, "artifact_uri": trained.uri}
 
-    def finish_piece(self) -> dict[str, Any] | None:
-        """As `finish`, where a piece of the run was made and the rest is another trial's; None where the run
-        stopped elsewhere."""
-        rows = self._rows
-        if self._piece is None or not rows or int(rows[-1]["step"]) != self._piece.until:
-            return None
-        return self._last(rows) | {"is_piece": True}
+    def finish_piece(self) -> dict[str, Any]:
+        """As `finish`, where the rest of the run is another trial's, or nobody's."""
+        return self._last(self._rows) | {"is_piece": True}
 
     def _last(self, rows: list[dict[str, float]]) -> dict[str, Any]:
-        own = [row for row in rows if row["step"] > self._start]
+        own = self._own(rows)
         *earlier, last = self._due(rows) or [figures(own, len(own) - 1, self._metric)]
         for report in earlier:
             self._put(report)
         return {**last, "done": True, "run": self._run}
+
+    def _own(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        """The steps that this trial makes."""
+        piece = self._piece
+        return rows if piece is None else [row for row in rows if piece.start < row["step"] <= piece.until]
 
     def _put(self, report: dict[str, Any]) -> None:
         self._reported = int(report["step"])
         self.reports.put({**report, "run": self._run})
 
     def _due(self, rows: list[dict[str, float]]) -> list[Report]:
-        own = [row for row in rows if row["step"] > self._start]
+        own = self._own(rows)
         return [
             figures(own, position, self._metric)
             for position, row in enumerate(own)

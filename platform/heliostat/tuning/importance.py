@@ -11,8 +11,10 @@ FEWEST_TRIALS = 4
 
 
 def common_step(trials: Sequence[Trial]) -> int | None:
-    """The last step that every trial with a report has reported: there they can be compared."""
-    steps = [{int(report["step"]) for report in trial.reports} for trial in trials if trial.reports]
+    """The last step that every trial with a report has reported: there they can be compared. Those that go on
+    from others were chosen, and tell less than the others."""
+    own = [trial for trial in trials if trial.reports and not (trial.piece and trial.piece.start)]
+    steps = [{int(report["step"]) for report in trial.reports} for trial in own]
     shared = set.intersection(*steps) if steps else set()
     return max(shared) if shared else None
 

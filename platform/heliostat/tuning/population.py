@@ -42,7 +42,8 @@ class Population(Proposer):
         self._sign = 1 if config.mode == "min" else -1
         self._seed = config.searcher.seed
         self._ends = config.scheduler.ends(num_steps)
-        self._proposals = [Proposal(point, PieceOfRun(until=self._ends[0])) for point in first]
+        points = [{key: float(value) for key, value in point.items()} for point in first]
+        self._proposals = [Proposal(point, PieceOfRun(until=self._ends[0])) for point in points]
         self._generations = [range(len(first))]
         self._values: dict[int, float] = {}
 
@@ -109,8 +110,8 @@ class Population(Proposer):
         if random.random() < self._scheduler.resample_probability:
             return float(draw(dimension, random))
         if isinstance(dimension, Choice):
-            ordered = sorted(dimension.values)
+            ordered = sorted(map(float, dimension.values))
             place = ordered.index(value) + (1 if random.random() < 0.5 else -1)
-            return float(ordered[min(max(place, 0), len(ordered) - 1)])
+            return ordered[min(max(place, 0), len(ordered) - 1)]
         turned = value * self._scheduler.factor ** (1 if random.random() < 0.5 else -1)
         return float(min(max(turned, dimension.low), dimension.high))

@@ -97,6 +97,7 @@ def _facts_of(config: TuneConfig, best: Trial, settings: Settings) -> dict[str, 
         "number": best.number,
         "point": best.point,
         "value": best.value(config.metric),
+        "changes": [said(change) for change in settings.train.changes],
         "artifact": best.artifact,
         "artifact_uri": best.artifact_uri,
         "run": best.run,
@@ -117,8 +118,15 @@ def _show(value: Any) -> str:
 def _markdown(config: TuneConfig, lines: list[tuple[str, ...]], facts: dict[str, Any]) -> str:
     rows = [f"| {' | '.join(line)} |" for line in lines]
     rows.insert(1, f"|{'---|' * len(lines[0])}")
-    said = ", ".join(f"{key} {share:.0%}" for key, share in facts["importances"].items()) or "not known"
-    return "\n".join([f"# {config.name}", "", *rows, "", f"What mattered: {said}.", ""])
+    mattered = ", ".join(f"{key} {share:.0%}" for key, share in facts["importances"].items()) or "not known"
+    changes = facts["best"]["changes"] if facts["best"] else []
+    told = [f"The best run's changes: {'; '.join(map(_change, changes))}.", ""] if changes else []
+    return "\n".join([f"# {config.name}", "", *rows, "", *told, f"What mattered: {mattered}.", ""])
+
+
+def _change(change: dict[str, Any]) -> str:
+    values = ", ".join(f"{key} {_show(value)}" for key, value in change.items() if key != "after_step")
+    return f"after step {change['after_step']} {values}"
 
 
 def _page(config: TuneConfig, trials: Sequence[Trial], facts: dict[str, Any]) -> str:

@@ -112,6 +112,6 @@ def _why_none(config: TuneConfig, trials: Trials) -> str:
             "what went well is kept, run again to go on"
         )
     return (
-        f"sweep {config.name}: the budget ended before any of {sum(1 for _ in trials)} trials did; "
-        "raise tune.budget"
+        f"sweep {config.name}: the budget ended before any of {sum(1 for _ in trials)} trials made a whole "
+        "run; raise tune.budget"
     )

@@ -37,6 +37,8 @@ def kept_runs(contents: Contents, kept: dict[str, str], made_after: datetime | N
         made = ids.intersection(run.outputs)
         if path in contents.running:
             reasons[path] = f"going on ({contents.running[path]})"
+        elif run.parent and f"runs/{run.parent}" in contents.running:
+            reasons[path] = f"part of {run.parent}, which goes on"
         elif made:
             reasons[path] = f"made {min(made)}"
         elif made_after is not None and run.started_at > made_after:
@@ -78,6 +80,10 @@ def _by_runs(contents: Contents) -> Iterator[tuple[str, str]]:
     for path, holder in contents.running.items():
         for artifact_id in (*contents.runs[path].inputs, *contents.runs[path].outputs):
             yield artifact_id, f"{path} goes on with it ({holder})"
+    for path, run in contents.runs.items():  # a sweep that goes on compares its trials at its end
+        if run.parent and f"runs/{run.parent}" in contents.running:
+            for artifact_id in run.outputs:
+                yield artifact_id, f"made by {path}, a part of {run.parent}, which goes on"
 
 
 def _close(contents: Contents, kept: dict[str, str]) -> None:
