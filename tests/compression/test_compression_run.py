@@ -52,6 +52,7 @@ def coarse_folder(tiny_model_folder, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_int8_is_published_with_what_was_measured(ray_cluster, workspace, dataset, tiny_model_folder):
     model = publish_model(workspace, tiny_model_folder)
     small = compress_model(CONFIG, model, dataset, workspace)
@@ -74,6 +75,7 @@ def test_int8_is_published_with_what_was_measured(ray_cluster, workspace, datase
     assert compress_model(CONFIG, model, dataset, workspace) == small
 
 
+@pytest.mark.slow
 def test_int4_is_calibrated_and_smaller_than_int8(ray_cluster, workspace, dataset, tiny_model_folder):
     model = publish_model(workspace, tiny_model_folder)
     config = OpenVINOConfig(scheme="int4", group_size=16, max_tokens=600, calibration={"num_documents": 8})
@@ -84,6 +86,7 @@ def test_int4_is_calibrated_and_smaller_than_int8(ray_cluster, workspace, datase
     assert facts["perplexity_after"] <= 1.08 * facts["perplexity_before"]
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_scored_as_it_was_written(ray_cluster, workspace, dataset, tiny_model_folder):
     model = publish_model(workspace, tiny_model_folder)
     exported = compress_model(GgufConfig(scheme="q8_0", max_tokens=600), model, dataset, workspace)
