@@ -71,7 +71,9 @@ def _by_versions(contents: Contents) -> Iterator[tuple[str, str]]:
 def _by_endpoints(contents: Contents) -> Iterator[tuple[str, str]]:
     for record in contents.deployments:
         if record.status == "running":
-            yield record.artifact_id, f"endpoint {record.endpoint.name}, running by its record"
+            name = record.endpoint.name
+            unless = f"if it is gone: heliostat endpoints forget {name}"
+            yield record.artifact_id, f"endpoint {name}, running by its record ({unless})"
 
 
 def _by_runs(contents: Contents) -> Iterator[tuple[str, str]]:
