@@ -47,6 +47,7 @@ for command in (
     versions.versions,
     versions.promote,
     versions.rollback,
+    versions.delete,
     lineage.lineage,
     lineage.card,
 ):

@@ -65,7 +65,7 @@ def _by_versions(contents: Contents) -> Iterator[tuple[str, str]]:
             if report:
                 yield report, f"report with which {version.reference} became {alias}"
     for note in contents.notes:
-        yield note.artifact_id, f"version {note.name}@{note.version}, in a store that is not asked now"
+        yield note.artifact_id, f"version {note.reference}, in a store that is not asked now"
 
 
 def _by_endpoints(contents: Contents) -> Iterator[tuple[str, str]]:
