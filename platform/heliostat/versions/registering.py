@@ -28,13 +28,13 @@ def register_artifact(
 
     Raises:
         ConfigError: the version exists or existed, or name or version is none, or the artifact is no model.
-        ArtifactError: there is no such artifact.
+        ArtifactError: there is no such artifact, or it is being made again.
         TrackingError: the store refuses.
     """
     registry = Registry(workspace)
     check_name(name)
     given = Version.parse(version) if isinstance(version, str) else version
-    with gate(workspace.storage):  # or it may be collected before it is a version
+    with gate(workspace.storage):  # or it may be collected, or made again, before it is a version
         return _register(reference, name, registry, given, bump, candidate)
 
 

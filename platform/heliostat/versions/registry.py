@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from heliostat.errors import ConfigError
+from heliostat.locks import lock
 from heliostat.records import Artifact, Provenance, now
 from heliostat.storage import is_remote
 from heliostat.tracking import SQLITE, connect, refusals_in_one_line, tracking_uri
@@ -89,6 +90,7 @@ class Registry:
         """Give an artifact of this workspace a version. The tracked run that made it may be named.
 
         Raises:
+            BusyError: the artifact is being made again.
             ConfigError: the version exists or existed, or the name is none.
             TrackingError: the store refuses.
         """
@@ -105,7 +107,7 @@ class Registry:
             _RUN: run_id or "",
             _USER: Provenance.collect().user,
         }
-        with refusals_in_one_line(self.uri):
+        with lock(self.workspace.storage, path), refusals_in_one_line(self.uri):
             if name not in {model.name for model in self._models()}:
                 self._create(name)
             made = self._client.create_model_version(
