@@ -1,19 +1,29 @@
 """Where a deployed model answers, and the record of it in the workspace's deployments/.
 
-On the ground floor, because lineage and the collection of garbage read these records as well.
+On the ground floor, because lineage and the collection of garbage read these records as well. A process that
+is killed writes nothing any more: of an endpoint on a cluster of its own, the machine it ran on can tell that
+it is gone. Of any other a person has to say so (`forget`).
 """
 
+import difflib
+import http.client
+import json
+import urllib.error
+import urllib.request
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from heliostat.errors import ArtifactError
+from heliostat.driver import Driver
+from heliostat.errors import ArtifactError, ConfigError, ServingError
 from heliostat.records import Provenance, Record, first_problem, now
 from heliostat.storage import split_uri
 from heliostat.workspace import Workspace
 
 HEALTH_PATH = "/healthz"
+HEALTH_TIMEOUT_SECONDS = 5.0
+MOST_BYTES = 2**16
 
 
 class Endpoint(Record):
@@ -34,16 +44,22 @@ class Endpoint(Record):
 
 
 class DeploymentRecord(Record):
-    """What was deployed from what; `status` turns to "stopped" when the endpoint is shut down."""
+    """What was deployed from what.
+
+    `status` turns to "stopped" when the endpoint is shut down, and to "gone" where it ended without a word.
+    """
 
     endpoint: Endpoint
-    status: Literal["running", "stopped"]
+    status: Literal["running", "stopped", "gone"]
     artifact_id: str
     artifact_uri: str
     engine: str
     config: dict[str, Any]
     started_at: datetime
     stopped_at: datetime | None = None
+    """When it was shut down, or said to be gone."""
+    driver: Driver | None = None
+    """None on a cluster that was there before, and outlives whoever deployed on it."""
     provenance: Provenance
 
 
@@ -63,7 +79,7 @@ def write_record(workspace: Workspace, record: DeploymentRecord) -> None:
 
 
 def read_deployments(workspace: Workspace) -> list[DeploymentRecord]:
-    """The records of all endpoints, by name.
+    """The records of all endpoints, by name. One whose driver is known to have ended is "gone".
 
     Raises:
         ArtifactError: one cannot be read.
@@ -74,19 +90,77 @@ def read_deployments(workspace: Workspace) -> list[DeploymentRecord]:
         if not name.endswith(".json") or name.startswith("."):
             continue
         try:
-            records.append(DeploymentRecord.model_validate_json(storage.read_bytes(f"{FOLDER}/{name}")))
+            record = DeploymentRecord.model_validate_json(storage.read_bytes(f"{FOLDER}/{name}"))
         except ValidationError as error:
             raise ArtifactError(
                 f"{storage.uri(f'{FOLDER}/{name}')}: not the record of an endpoint: {first_problem(error)}; "
                 "delete it if that endpoint is gone"
             ) from None
+        killed = record.status == "running" and record.driver is not None and record.driver.alive is False
+        records.append(record.model_copy(update={"status": "gone"}) if killed else record)
     return records
 
 
+def forget(workspace: Workspace, name: str) -> DeploymentRecord:
+    """Note that an endpoint is gone, so that nothing is kept for it; one that was shut down stays as it is.
+
+    Raises:
+        ConfigError: there is no record of it.
+        ServingError: it can be seen to run still.
+        ArtifactError: a record cannot be read.
+    """
+    records = {record.endpoint.name: record for record in read_deployments(workspace)}
+    if name not in records:
+        close = difflib.get_close_matches(name, records, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "'heliostat endpoints list' names those there are"
+        raise ConfigError(f"{name}: no endpoint of that name is on record in this workspace; {hint}")
+    record = records[name]
+    if record.status == "stopped":
+        return record
+    if record.status == "running":
+        _refuse_running(record)
+    gone = record.model_copy(update={"status": "gone", "stopped_at": record.stopped_at or now()})
+    write_record(workspace, gone)
+    return gone
+
+
+def _refuse_running(record: DeploymentRecord) -> None:
+    name, driver = record.endpoint.name, record.driver
+    if driver is not None and driver.alive:
+        raise ServingError(
+            f"{name}: is running: process {driver.process} on this machine serves it; end that first "
+            f"('kill {driver.process}')"
+        )
+    if _answers(record.endpoint):
+        raise ServingError(
+            f"{name}: is running: it answers at {record.endpoint.url}; end it first, on its cluster: "
+            f"serve.delete('{record.endpoint.app_name}')"
+        )
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    """Whether an endpoint of this name answers at its address, able to work or not."""
+    try:
+        with urllib.request.urlopen(
+            f"{endpoint.url}{HEALTH_PATH}", timeout=HEALTH_TIMEOUT_SECONDS
+        ) as response:
+            said = response.read(MOST_BYTES)
+    except urllib.error.HTTPError as error:
+        said = error.read(MOST_BYTES)
+    except (OSError, http.client.HTTPException):
+        return False
+    try:
+        return endpoint.model_id in json.loads(said)["models"]
+    except (ValueError, LookupError, TypeError):  # something else answers there
+        return False
+
+
 def mark_stopped(endpoint: Endpoint) -> None:
-    """Note in an endpoint's record that it was shut down."""
+    """Note in an endpoint's record that it was shut down; not in that of one that took its name meanwhile."""
     storage, name = split_uri(endpoint.record_uri)
-    if storage.exists(name):
-        record = DeploymentRecord.model_validate_json(storage.read_bytes(name))
+    if not storage.exists(name):
+        return
+    record = DeploymentRecord.model_validate_json(storage.read_bytes(name))
+    if record.endpoint == endpoint:
         stopped = record.model_copy(update={"status": "stopped", "stopped_at": now()})
         storage.write_bytes(name, stopped.model_dump_json(indent=2).encode())

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from heliostat.config import Config, explain_difference
 from heliostat.errors import ArtifactError, HeliostatError, StoppedError
-from heliostat.locks import lock, note_use, using
+from heliostat.locks import gate, lock, note_use, using
+from heliostat.overwriting import refuse_overwriting
 from heliostat.records import Artifact, ArtifactKind, Provenance, Run, Status, first_problem, now
 from heliostat.storage import Publication, find_artifact, publish, staging
 from heliostat.tracking import Tracker
@@ -48,6 +49,8 @@ class Request:
     """A fingerprint of inputs that are not artifacts (source files); "" when there are none."""
     part_of: "PartOf | None" = None
     """The run that this one is a part of."""
+    repeatable: bool = False
+    """Whether it comes out the same each time: `--force` may make it again, whatever was made from it."""
 
     @property
     def key(self) -> str:
@@ -117,6 +120,7 @@ def find_or_make(
     except the run's folder, from which an interrupted run goes on.
 
     Raises:
+        ArtifactError: `force` would overwrite what a version or a running endpoint relies on.
         BusyError: another process is making the same artifact right now.
     """
     path = workspace.path(request.kind, request.name, request.key)
@@ -127,6 +131,11 @@ def find_or_make(
         if found:
             return found
         with lock(workspace.storage, path):
+            if force:
+                with gate(
+                    workspace.storage, exclusive=True
+                ):  # no version of it is being registered meanwhile
+                    refuse_overwriting(workspace, path, itself_only=request.repeatable)
             found = None if force else find_artifact(workspace.storage, path)  # just made?
             return found or _make(workspace, request, work, force)
 

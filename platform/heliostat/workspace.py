@@ -53,6 +53,15 @@ class Workspace:
         """The folders in which artifacts lie, each below a name of its own; relative to the root."""
         return tuple(sorted(set(_FOLDERS.values())))
 
+    def artifact_paths(self) -> list[str]:
+        """The folders, relative to the root, in which an artifact is or was to be."""
+        return [
+            f"{folder}/{name}"
+            for folder in self.artifact_folders
+            for name in self.storage.list(folder)
+            if not name.startswith(".")
+        ]
+
     def path_of(self, uri: str) -> str | None:
         """Where an artifact lies relative to the root; None where it is no artifact of this workspace."""
         name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -1,11 +1,13 @@
-"""`heliostat models register, versions, promote, rollback, lineage, card` and `heliostat gc`, as typed."""
+"""`heliostat models ...` for versions, `heliostat endpoints` and `heliostat gc`, as typed."""
 
 import json
 
 import pytest
-from versions.small_records import publish_small
+from versions.small_records import endpoint, publish_small
 
 from heliostat.cli.app import execute
+from heliostat.driver import Driver
+from heliostat.endpoints import write_record
 
 pytestmark = pytest.mark.heavy  # imports mlflow
 
@@ -47,6 +49,8 @@ def test_from_a_number_to_production_and_back(run, models):
         (("promote", "chat@v1.0.0", "--to", "staging", "--margin", "perplexity=nan"), "write METRIC=SHARE"),
         (("promote", "chat@v9.0.0", "--to", "production"), "did you mean 'chat@v1.0.0'"),
         (("rollback", "chat"), "no version was to bear the alias production"),
+        (("delete", "chat@v9.0.0"), "did you mean 'chat@v1.0.0'"),
+        (("delete", "chat"), "'chat' names no version"),
         (("lineage", "chat@production"), "no version of 'chat' bears the alias production"),
         (("card", "nothing"), "no such artifact, version or folder"),
     ],
@@ -81,3 +85,28 @@ def test_gc_says_what_goes_and_removes_it_only_when_asked_to(run, models, worksp
     assert "removed: 0.0 MB in 1 things" in run("gc", "--delete").stdout
     assert workspace.storage.list("models") == [models[0].uri.rpartition("/")[2]]
     assert execute(["gc", "--workspace", f"{workspace.storage.root}-elsewhere"]) == 0
+
+
+def test_a_version_is_deleted_and_its_artifact_goes(run, models):
+    run("models", "register", models[0].id, "chat", "--alias", "candidate")
+    refused = run("models", "delete", "chat@v0.1.0")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "chat@v0.1.0 bears candidate; let another version bear that first" in refused.stderr
+    run("models", "register", models[1].id, "chat", "--alias", "candidate")
+    assert run("models", "delete", "chat@v0.1.0").stdout.startswith("chat@v0.1.0 is deleted, and its number")
+    assert "removed: 0.0 MB in 1 things" in run("gc", "--delete").stdout
+    assert run("models", "register", models[1].id, "chat").stdout.startswith("chat@v0.3.0  ")
+
+
+def test_an_endpoint_is_listed_until_it_is_forgotten_and_lineage_says_so(run, models, workspace):
+    record = endpoint("kept", models[0], "running")
+    write_record(workspace, record.model_copy(update={"driver": Driver.here()}))
+    assert run("endpoints", "list").stdout.splitlines()[1].split()[:2] == ["kept", "running"]
+    refused = run("endpoints", "forget", "kept")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "on this machine serves it; end that first" in refused.stderr
+    assert run("models", "lineage", "kept").stdout.startswith("endpoint kept  running, ")
+    write_record(workspace, record)
+    assert run("endpoints", "forget", "kept").stdout == "kept is gone; nothing is kept for it any more\n"
+    assert run("models", "lineage", "kept").stdout.startswith("endpoint kept  gone, ")
+    assert run("endpoints", "list").stdout.splitlines()[1].split()[:2] == ["kept", "gone"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import time
@@ -85,6 +86,7 @@ def test_a_deployed_model_is_listed_and_recorded(endpoint, client, quantized):
     record = read_record(endpoint)
     assert (record["status"], record["engine"]) == ("running", "openvino")
     assert record["artifact_id"] == quantized.id
+    assert record["driver"]["process"] == os.getpid()
 
 
 def test_a_stream_and_a_whole_answer_are_the_same(client):

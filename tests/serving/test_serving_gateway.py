@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from tests.serving.in_process import client_of
 
+from heliostat.errors import ServingError
 from heliostat.serving.api_keys import ApiKeys
 from heliostat.serving.gateway import build_gateway
 from heliostat.text.chat import render_conversation
@@ -134,6 +136,17 @@ async def test_health_answers(client):
     assert (response.status_code, response.json()["status"]) == (200, "ok")
 
 
+class DeadEngine:
+    async def check_health(self) -> None:
+        raise ServingError("out of memory")
+
+
+async def test_health_says_whose_it_is_even_when_the_engine_is_lost(served):
+    async with client_of(build_gateway({"tiny": replace(served, engine=DeadEngine())})) as client:
+        response = await client.get("/healthz")
+    assert (response.status_code, response.json()["models"]) == (503, ["tiny"])
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "code", "words"),
     [
@@ -259,8 +272,6 @@ class FailingEngine:
 
 
 async def test_an_engine_lost_before_the_first_token_is_a_503(served, transformers_engine):
-    from dataclasses import replace
-
     lost = replace(served, engine=FailingEngine(transformers_engine, 0))
     async with client_of(build_gateway({"tiny": lost})) as client:
         for stream in (True, False):
@@ -270,8 +281,6 @@ async def test_an_engine_lost_before_the_first_token_is_a_503(served, transforme
 
 
 async def test_an_engine_lost_in_a_stream_ends_it_with_an_error_event(served, transformers_engine):
-    from dataclasses import replace
-
     lost = replace(served, engine=FailingEngine(transformers_engine, 5))
     async with client_of(build_gateway({"tiny": lost})) as client:
         response = await ask(client, stream=True)

@@ -10,7 +10,8 @@ import pytest
 from versions.small_records import endpoint, publish_small
 
 from heliostat.config import Config
-from heliostat.endpoints import write_record
+from heliostat.driver import Driver
+from heliostat.endpoints import forget, write_record
 from heliostat.errors import ArtifactError
 from heliostat.stage import Request, find_or_make, read_run
 from heliostat.storage import find_artifact
@@ -70,6 +71,35 @@ def test_what_nobody_refers_to_is_removed_and_all_else_is_untouched(workspace, m
         assert find_artifact(workspace.storage, workspace.path_of(uri)) == certificate
     assert not Path(other.uri).exists()
     assert going(collect_garbage(workspace, delete=True)) == set()
+
+
+DEPLOY = """
+    import sys
+    from heliostat.driver import Driver
+    print(Driver.here().model_dump_json(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_an_endpoint_serves_goes_when_its_process_was_killed_or_somebody_says_that_it_is_gone(
+    workspace, make
+):
+    local, joined = make("local"), make("joined")
+    command = [sys.executable, "-c", textwrap.dedent(DEPLOY)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        driver = Driver.model_validate_json(process.stdout.readline())
+        write_record(workspace, endpoint("e1", local, "running").model_copy(update={"driver": driver}))
+        write_record(workspace, endpoint("e2", joined, "running"))
+        items = collect_garbage(workspace, delete=True)
+        assert going(items) == set()
+        assert any("heliostat endpoints forget e2" in item.reason for item in items)
+    finally:
+        process.kill()
+        process.communicate()
+    assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(local.uri)}
+    forget(workspace, "e2")
+    assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(joined.uri)}
 
 
 def test_runs_go_with_what_they_made(workspace):

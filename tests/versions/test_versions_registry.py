@@ -11,9 +11,10 @@ import pytest
 
 from heliostat.errors import ArtifactError, ConfigError, ModelError
 from heliostat.models.importing import check_reference, import_model
+from heliostat.version_notes import read_notes
 from heliostat.versions.names import Version
 from heliostat.versions.registering import register_artifact
-from heliostat.versions.registry import Registry, read_notes
+from heliostat.versions.registry import Registry
 from heliostat.versions.resolving import resolve_artifact, resolve_version
 from heliostat.workspace import Workspace
 

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 import heliostat
-from heliostat.cli import data, evaluate, garbage, lineage, models, pipelines, recipes, runs, train, versions
+from heliostat.cli import (
+    data,
+    endpoints,
+    evaluate,
+    garbage,
+    lineage,
+    models,
+    pipelines,
+    recipes,
+    runs,
+    train,
+    versions,
+)
 from heliostat.errors import HeliostatError
 
 # rich_markup_mode=None: typer's rich help doubles the time `--help` takes.
@@ -28,12 +40,14 @@ app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(evaluate.app, name="evaluate")
 for command in (
     versions.register,
     versions.versions,
     versions.promote,
     versions.rollback,
+    versions.delete,
     lineage.lineage,
     lineage.card,
 ):

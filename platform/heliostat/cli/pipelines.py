@@ -15,7 +15,11 @@ def run(
     workspace: WorkspaceRoot = None,
     until: Until = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Make everything again, even what is finished.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Make everything again, even what is finished; not what a version or endpoint relies on.",
+        ),
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the endpoint answering until interrupted.")

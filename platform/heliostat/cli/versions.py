@@ -1,4 +1,4 @@
-"""`heliostat models register`, `versions`, `promote`, `rollback`: numbers and aliases for models."""
+"""`heliostat models register`, `versions`, `promote`, `rollback`, `delete`: numbers and aliases."""
 
 from typing import Annotated, Literal
 
@@ -100,6 +100,21 @@ def rollback(
 
     event = Registry(Workspace.resolve(workspace)).roll_back(name, alias)
     print(f"{name}@{event.version} is {alias} again, instead of {event.replaced}")
+
+
+def delete(
+    reference: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="Such as chat@v1.2.3.")],
+    workspace: WorkspaceRoot = None,
+) -> None:
+    """Delete a version that bears no alias and that no endpoint serves; its number stays taken."""
+    from heliostat.versions.deleting import delete_version
+    from heliostat.workspace import Workspace
+
+    gone = delete_version(reference, Workspace.resolve(workspace))
+    print(
+        f"{gone.reference} is deleted, and its number stays taken; 'heliostat gc' says if {gone.artifact_id} "
+        "is still referred to"
+    )
 
 
 def _margins(given: list[str]) -> dict[str, float]:

@@ -49,7 +49,9 @@ def add_tokens(
             name: model.facts.get(name) for name in ("chat_template", "licence", "source")
         }
 
-    return find_or_make(workspace, Request("import", "model", name, config, (model,)), work, force)
+    return find_or_make(
+        workspace, Request("import", "model", name, config, (model,), repeatable=True), work, force
+    )
 
 
 def _extend(source: Path, target: Path, tokens: tuple[str, ...]) -> dict[str, Any]:

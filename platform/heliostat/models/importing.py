@@ -136,7 +136,9 @@ def import_wheel(package: WheelModel, workspace: Workspace, force: bool = False)
             model_folder_facts(folder, f"{reference} {package.version}", package.licence)
         )
 
-    return find_or_make(workspace, Request("import", "model", package.name, config), work, force)
+    return find_or_make(
+        workspace, Request("import", "model", package.name, config, repeatable=True), work, force
+    )
 
 
 def _import_folder(source: Path, workspace: Workspace, force: bool) -> Artifact:
@@ -154,7 +156,7 @@ def _import_folder(source: Path, workspace: Workspace, force: bool) -> Artifact:
         check_model_folder(publication.folder)
         publication.facts.update(model_folder_facts(publication.folder, str(source.resolve()), None))
 
-    return find_or_make(workspace, Request("import", "model", name, config), work, force)
+    return find_or_make(workspace, Request("import", "model", name, config, repeatable=True), work, force)
 
 
 def _check_exists(source: Path) -> None:

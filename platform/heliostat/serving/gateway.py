@@ -85,7 +85,9 @@ class _Gateway:
             for model in self._models.values():
                 await model.engine.check_health()
         except HeliostatError as error:
-            return JSONResponse({"status": "unhealthy", "reason": str(error)}, 503)
+            return JSONResponse(
+                {"status": "unhealthy", "reason": str(error), "models": list(self._models)}, 503
+            )
         return JSONResponse({"status": "ok", "models": list(self._models)})
 
     async def list_models(self, request: Request) -> Response:

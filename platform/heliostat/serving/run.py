@@ -9,8 +9,10 @@ import time
 import urllib.error
 import urllib.request
 
+from heliostat.driver import Driver
 from heliostat.endpoints import (
     HEALTH_PATH,
+    HEALTH_TIMEOUT_SECONDS,
     DeploymentRecord,
     Endpoint,
     mark_stopped,
@@ -18,7 +20,7 @@ from heliostat.endpoints import (
     write_record,
 )
 from heliostat.errors import ServingError
-from heliostat.ray_session import require_resources
+from heliostat.ray_session import is_local, require_resources
 from heliostat.records import Artifact, Provenance, now
 from heliostat.serving.api_keys import ApiKeys
 from heliostat.serving.config import ServeConfig
@@ -28,7 +30,6 @@ from heliostat.workspace import Workspace
 __all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]
 
 POLL_SECONDS = 0.1
-HEALTH_TIMEOUT_SECONDS = 5.0
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -75,6 +76,7 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
         engine=engine.kind,
         config=config.canonical(),
         started_at=now(),
+        driver=Driver.here() if is_local() else None,
         provenance=Provenance.collect(),
     )
     write_record(workspace, record)

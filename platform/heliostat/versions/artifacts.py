@@ -9,23 +9,13 @@ from heliostat.storage import find_artifact, is_remote
 from heliostat.workspace import Workspace
 
 
-def artifact_paths(workspace: Workspace) -> list[str]:
-    """The folders, relative to the root, in which an artifact is or was to be."""
-    return [
-        f"{folder}/{name}"
-        for folder in workspace.artifact_folders
-        for name in workspace.storage.list(folder)
-        if not name.startswith(".")
-    ]
-
-
 def read_artifacts(workspace: Workspace) -> dict[str, Artifact]:
     """The finished artifacts of a workspace by their paths relative to its root.
 
     Raises:
         ArtifactError: a certificate cannot be read; what it refers to is not known then.
     """
-    found = {path: find_artifact(workspace.storage, path) for path in artifact_paths(workspace)}
+    found = {path: find_artifact(workspace.storage, path) for path in workspace.artifact_paths()}
     return {path: artifact for path, artifact in found.items() if artifact is not None}
 
 

@@ -6,8 +6,9 @@ from heliostat.endpoints import DeploymentRecord, read_deployments
 from heliostat.locks import holders, paths_in_use
 from heliostat.records import Artifact, Run
 from heliostat.stage import read_run
+from heliostat.version_notes import VersionNote, read_notes
 from heliostat.versions.artifacts import read_artifacts
-from heliostat.versions.registry import ModelVersion, Registry, VersionNote, read_notes
+from heliostat.versions.registry import ModelVersion, Registry
 from heliostat.workspace import Workspace
 
 REPORT = "report"

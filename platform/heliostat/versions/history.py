@@ -1,4 +1,4 @@
-"""Who has borne an alias: a log of what was done to it, and what a rollback leads to. Pure."""
+"""Who has borne an alias, and what was deleted: a name's log, and what a rollback leads to. Pure."""
 
 from datetime import datetime
 from typing import Literal
@@ -23,12 +23,24 @@ class AliasEvent(Record):
     user: str
 
 
-def before(events: list[AliasEvent], current: str | None) -> str | None:
+class Deletion(Record):
+    """A version that was taken away, kept as a tag of the registered model; its number stays taken."""
+
+    version: str
+    artifact_id: str
+    uri: str
+    at: datetime
+    user: str
+
+
+def before(
+    events: list[AliasEvent], current: str | None, deleted: frozenset[str] = frozenset()
+) -> str | None:
     """What a rollback gives the alias back to: the version before `current`; None where there was none.
 
     Each promotion is laid on a stack, and each rollback takes one off, so that two rollbacks lead two
     promotions back. Where the alias was moved by other means, such as MLflow's pages, the bearer of now is
-    taken for one more promotion.
+    taken for one more promotion. Versions that were deleted are passed over.
     """
     stack: list[str] = []
     for event in events:
@@ -37,8 +49,7 @@ def before(events: list[AliasEvent], current: str | None) -> str | None:
                 stack.pop()
         if not stack or stack[-1] != event.version:
             stack.append(event.version)
-    if current is None:
-        return stack[-1] if stack else None
-    if stack and stack[-1] == current:
-        stack.pop()
-    return stack[-1] if stack else None
+    left = [each for each in stack if each not in deleted]
+    while left and left[-1] == current:
+        left.pop()
+    return left[-1] if left else None

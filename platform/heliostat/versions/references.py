@@ -67,13 +67,15 @@ def _by_versions(contents: Contents) -> Iterator[tuple[str, str]]:
             if report:
                 yield report, f"report with which {version.reference} became {alias}"
     for note in contents.notes:
-        yield note.artifact_id, f"version {note.name}@{note.version}, in a store that is not asked now"
+        yield note.artifact_id, f"version {note.reference}, in a store that is not asked now"
 
 
 def _by_endpoints(contents: Contents) -> Iterator[tuple[str, str]]:
     for record in contents.deployments:
         if record.status == "running":
-            yield record.artifact_id, f"endpoint {record.endpoint.name}, running by its record"
+            name = record.endpoint.name
+            unless = f"if it is gone: heliostat endpoints forget {name}"
+            yield record.artifact_id, f"endpoint {name}, running by its record ({unless})"
 
 
 def _by_runs(contents: Contents) -> Iterator[tuple[str, str]]:

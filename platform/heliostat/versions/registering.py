@@ -5,7 +5,7 @@ from heliostat.locks import gate
 from heliostat.records import now
 from heliostat.stage import read_run
 from heliostat.versions.names import Bump, Version, check_name, next_version
-from heliostat.versions.registry import ModelVersion, Registry, highest
+from heliostat.versions.registry import ModelVersion, Registry
 from heliostat.versions.resolving import resolve_artifact
 from heliostat.workspace import Workspace
 
@@ -23,18 +23,18 @@ def register_artifact(
 ) -> ModelVersion:
     """Register an artifact (an id, a folder, or another version) as a version of `name`.
 
-    Without a `version` it follows the highest that there is, by `bump`. `candidate` gives it that alias;
-    for staging and production there is `heliostat.promotion`.
+    Without a `version` it follows the highest that there is or was, by `bump`. `candidate` gives it that
+    alias; for staging and production there is `heliostat.promotion`.
 
     Raises:
-        ConfigError: the version exists, or the name or version is none, or the artifact is no model.
-        ArtifactError: there is no such artifact.
+        ConfigError: the version exists or existed, or name or version is none, or the artifact is no model.
+        ArtifactError: there is no such artifact, or it is being made again.
         TrackingError: the store refuses.
     """
     registry = Registry(workspace)
     check_name(name)
     given = Version.parse(version) if isinstance(version, str) else version
-    with gate(workspace.storage):  # or it may be collected before it is a version
+    with gate(workspace.storage):  # or it may be collected, or made again, before it is a version
         return _register(reference, name, registry, given, bump, candidate)
 
 
@@ -47,7 +47,7 @@ def _register(
         raise ConfigError(
             f"{reference}: is of kind {artifact.kind}; versions are of {', '.join(REGISTERED_KINDS)}"
         )
-    wanted = given or next_version(highest(registry.versions(name)), bump, now().date())
+    wanted = given or next_version(registry.highest(name), bump, now().date())
     made = registry.register(name, wanted, artifact, _tracked_run(artifact.id, workspace))
     if candidate:
         registry.give("candidate", made)

@@ -1,13 +1,13 @@
 """Versions of models in MLflow's registry: registered, listed, given aliases, rolled back.
 
-MLflow counts versions 1, 2, 3; the semantic version is a tag, and unique for each name. What MLflow calls a
-model's source is the artifact's place; its id and content are tags, so that the right files are told from
-others that lie there later. Registered models without our tags are left alone.
+MLflow counts versions 1, 2, 3; the semantic version is a tag, and unique for each name. Of a deleted one a
+tag of the registered model is left, so that its number stays taken. What MLflow calls a model's source is the
+artifact's place; its id and content are tags, so that the right files are told from others that lie there
+later. Registered models without our tags are left alone.
 """
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,18 +17,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from heliostat.errors import ConfigError
-from heliostat.records import Artifact, Provenance, Record, now
+from heliostat.locks import lock
+from heliostat.records import Artifact, Provenance, now
 from heliostat.storage import is_remote
 from heliostat.tracking import SQLITE, connect, refusals_in_one_line, tracking_uri
-from heliostat.versions.history import AliasEvent, before
+from heliostat.version_notes import VersionNote, note_path, write_note
+from heliostat.versions.history import AliasEvent, Deletion, before
 from heliostat.versions.names import Alias, Version, check_name
 from heliostat.workspace import Workspace
 
-NOTES_FOLDER = "versions"
 _PAGE = 1000
 _VERSION, _ARTIFACT, _CONTENT = "heliostat.version", "heliostat.artifact", "heliostat.content"
 _KIND, _PATH, _RUN, _USER = "heliostat.kind", "heliostat.path", "heliostat.run", "heliostat.user"
 _REPORT = "heliostat.report"
+_DELETED = "heliostat.deleted."
+"""Then the version: no two that delete at the same time write over each other's."""
 _EVENT = re.compile(r"heliostat\.(\w+)\.(\d+)")
 
 
@@ -56,16 +59,6 @@ class ModelVersion:
     def report(self, alias: Alias) -> str | None:
         """The id of the report with which it was promoted to an alias."""
         return self.tags.get(f"{_REPORT}.{alias}")
-
-
-class VersionNote(Record):
-    """Kept in the workspace beside the store: so that what a version refers to stays even where the store is
-    another one than at registration (MLFLOW_TRACKING_URI)."""
-
-    name: str
-    version: str
-    artifact_id: str
-    path: str
 
 
 class Registry:
@@ -97,7 +90,8 @@ class Registry:
         """Give an artifact of this workspace a version. The tracked run that made it may be named.
 
         Raises:
-            ConfigError: the version exists, or the name is none.
+            BusyError: the artifact is being made again.
+            ConfigError: the version exists or existed, or the name is none.
             TrackingError: the store refuses.
         """
         path = self.workspace.path_of(artifact.uri)
@@ -113,21 +107,51 @@ class Registry:
             _RUN: run_id or "",
             _USER: Provenance.collect().user,
         }
-        with refusals_in_one_line(self.uri):
+        with lock(self.workspace.storage, path), refusals_in_one_line(self.uri):
             if name not in {model.name for model in self._models()}:
                 self._create(name)
             made = self._client.create_model_version(
                 name, self._source(artifact.uri), run_id=run_id, tags=tags, await_creation_for=0
             )
             number = int(made.version)
-            if any(each.number < number for each in self.versions(name) if each.version == version):
+            first = all(each.number >= number for each in self.versions(name) if each.version == version)
+            if not first or version in self.deletions(name):
                 self._client.delete_model_version(name, str(number))  # another process was first
                 self._refuse_existing(name, version)
         note = VersionNote(name=name, version=str(version), artifact_id=artifact.id, path=path)
-        self.workspace.storage.write_bytes(
-            f"{NOTES_FOLDER}/{name}/{version}.json", note.model_dump_json(indent=2).encode()
-        )
+        write_note(self.workspace, note)
         return next(each for each in self.versions(name) if each.number == number)
+
+    def delete(self, version: ModelVersion) -> Deletion:
+        """Take a version away; that it was there is logged with its name, and its number stays taken.
+
+        The log comes first and the store last: a kill in between leaves a version that can be deleted again.
+        """
+        event = Deletion(
+            version=str(version.version),
+            artifact_id=version.artifact_id,
+            uri=version.uri,
+            at=now(),
+            user=Provenance.collect().user,
+        )
+        with refusals_in_one_line(self.uri):
+            key = f"{_DELETED}{version.version}"
+            self._client.set_registered_model_tag(version.name, key, event.model_dump_json())
+            self.workspace.storage.delete(note_path(version.name, version.version))
+            self._client.delete_model_version(version.name, str(version.number))
+        return event
+
+    def deletions(self, name: str) -> dict[Version, Deletion]:
+        """The versions of a name that were deleted."""
+        found = {key: value for key, value in self._tags(name).items() if key.startswith(_DELETED)}
+        return {
+            Version.parse(key.removeprefix(_DELETED)): Deletion.model_validate_json(value)
+            for key, value in found.items()
+        }
+
+    def highest(self, name: str) -> Version | None:
+        """The highest version that a name has or had; None of none."""
+        return max((*(each.version for each in self.versions(name)), *self.deletions(name)), default=None)
 
     def give(self, alias: Alias, to: ModelVersion, gate: str = "", report: str | None = None) -> AliasEvent:
         """Let a version bear an alias; the event goes into the name's log."""
@@ -142,21 +166,27 @@ class Registry:
         """
         versions = self.versions(name)
         bearer = next((each for each in versions if alias in each.aliases), None)
-        earlier = before(self.history(name, alias), str(bearer.version) if bearer else None)
+        gone = frozenset(map(str, self.deletions(name)))
+        earlier = before(self.history(name, alias), str(bearer.version) if bearer else None, gone)
         target = next((each for each in versions if str(each.version) == earlier), None)
         if target is None:
             has = f"{bearer.version} is the first" if bearer else "no version was"
-            raise ConfigError(f"{name}: {has} to bear the alias {alias}; there is nothing to roll back to")
+            still = " of those that were not deleted" if gone else ""
+            raise ConfigError(
+                f"{name}: {has}{still} to bear the alias {alias}; there is nothing to roll back to"
+            )
         return self._move(alias, target, "rollback", "", target.report(alias))
 
     def history(self, name: str, alias: Alias) -> list[AliasEvent]:
         """What was done to an alias of a name, the oldest first."""
-        if self._is_missing:
-            return []
-        with refusals_in_one_line(self.uri):
-            model = next((each for each in self._models() if each.name == name), None)
-        events = [_event_of(key, value, alias) for key, value in (model.tags if model else {}).items()]
+        events = [_event_of(key, value, alias) for key, value in self._tags(name).items()]
         return sorted((event for event in events if event), key=lambda event: event.number)
+
+    def _tags(self, name: str) -> dict[str, str]:
+        if self._is_missing:
+            return {}
+        with refusals_in_one_line(self.uri):
+            return next((dict(each.tags) for each in self._models() if each.name == name), {})
 
     @property
     def _is_missing(self) -> bool:
@@ -206,6 +236,12 @@ class Registry:
 
     def _refuse_existing(self, name: str, version: Version) -> None:
         existing = {each.version: each for each in self.versions(name)}
+        gone = self.deletions(name).get(version)
+        if gone and version not in existing:
+            raise ConfigError(
+                f"{name}@{version} was deleted on {gone.at:%Y-%m-%d %H:%M} by {gone.user}, and its number "
+                f"stays taken (it was {gone.artifact_id}): leave --version out, or take --bump patch"
+            )
         if version in existing:
             highest = max(existing)
             raise ConfigError(
@@ -235,18 +271,6 @@ class Registry:
             key = f"heliostat.{alias}.{event.number:05d}"
             self._client.set_registered_model_tag(to.name, key, event.model_dump_json())
         return event
-
-
-def read_notes(workspace: Workspace) -> list[VersionNote]:
-    """The versions of which there is a note in the workspace, in whatever store they are."""
-    storage = workspace.storage
-    files = [file for file in storage.list(NOTES_FOLDER, recursive=True) if file.endswith(".json")]
-    return [VersionNote.model_validate_json(storage.read_bytes(f"{NOTES_FOLDER}/{file}")) for file in files]
-
-
-def highest(versions: Iterable[ModelVersion]) -> Version | None:
-    """The highest version; None of none."""
-    return max((each.version for each in versions), default=None)
 
 
 def _version_of(found: Any, aliases: dict[str, int]) -> ModelVersion:

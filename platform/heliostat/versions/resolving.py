@@ -6,7 +6,7 @@ from heliostat.errors import ArtifactError, ConfigError
 from heliostat.records import Artifact
 from heliostat.storage import find_artifact, split_uri
 from heliostat.versions.artifacts import artifact_at, explain_unknown, read_artifacts
-from heliostat.versions.names import Reference, looks_like_reference, parse_reference
+from heliostat.versions.names import Reference, Version, looks_like_reference, parse_reference
 from heliostat.versions.registry import ModelVersion, Registry
 from heliostat.workspace import Workspace
 
@@ -21,6 +21,15 @@ def find_version(text: str, registry: Registry) -> ModelVersion:
     wanted = parse_reference(text)
     everything = registry.versions()
     versions = [each for each in everything if each.name == wanted.name]
+    found = next((each for each in versions if wanted.which in (each.version, *each.aliases)), None)
+    if found is not None:
+        return found
+    gone = registry.deletions(wanted.name).get(wanted.which) if isinstance(wanted.which, Version) else None
+    if gone:
+        raise ConfigError(
+            f"{text}: was deleted on {gone.at:%Y-%m-%d %H:%M} by {gone.user}; it was {gone.artifact_id}, "
+            f"at {gone.uri}"
+        )
     if not versions:
         names = sorted({each.name for each in everything})
         close = difflib.get_close_matches(wanted.name, names, n=1)
@@ -28,10 +37,7 @@ def find_version(text: str, registry: Registry) -> ModelVersion:
             f"did you mean '{close[0]}@{wanted.which}'?" if close else "'heliostat models versions' lists all"
         )
         raise ConfigError(f"{text}: no model of that name has versions in this workspace; {hint}")
-    found = next((each for each in versions if wanted.which in (each.version, *each.aliases)), None)
-    if found is None:
-        raise ConfigError(_unknown_version(text, wanted, versions))
-    return found
+    raise ConfigError(_unknown_version(text, wanted, versions))
 
 
 def _unknown_version(text: str, wanted: Reference, versions: list[ModelVersion]) -> str:

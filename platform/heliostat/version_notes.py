@@ -1,0 +1,42 @@
+"""Notes of versions, kept in the workspace beside the store of versions.
+
+What a version refers to stays so even where the store is another one than at registration
+(MLFLOW_TRACKING_URI), and can be told without asking a store.
+"""
+
+from heliostat.records import Record
+from heliostat.workspace import Workspace
+
+FOLDER = "versions"
+
+
+class VersionNote(Record):
+    """Which artifact bears a version; `path` is relative to the workspace's root."""
+
+    name: str
+    version: str
+    artifact_id: str
+    path: str
+
+    @property
+    def reference(self) -> str:
+        """As it is written: `NAME@v1.2.3`."""
+        return f"{self.name}@{self.version}"
+
+
+def note_path(name: str, version: object) -> str:
+    """Where a version's note lies in the workspace."""
+    return f"{FOLDER}/{name}/{version}.json"
+
+
+def write_note(workspace: Workspace, note: VersionNote) -> None:
+    """Keep the note of a version."""
+    path = note_path(note.name, note.version)
+    workspace.storage.write_bytes(path, note.model_dump_json(indent=2).encode())
+
+
+def read_notes(workspace: Workspace) -> list[VersionNote]:
+    """The versions of which there is a note, in whatever store they are."""
+    storage = workspace.storage
+    files = [file for file in storage.list(FOLDER, recursive=True) if file.endswith(".json")]
+    return [VersionNote.model_validate_json(storage.read_bytes(f"{FOLDER}/{file}")) for file in files]
