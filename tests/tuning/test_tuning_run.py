@@ -7,12 +7,15 @@ import pytest
 
 from heliostat.control.inventory import list_runs
 from heliostat.errors import TrainingError
+from heliostat.models.from_scratch import make_model
+from heliostat.models.scratch_config import LlamaModel
 from heliostat.stage import read_run
+from heliostat.storage import open_artifact
 from heliostat.tracking import read_metrics
-from heliostat.training.config import LoraAdapter, TrainConfig
+from heliostat.training.config import FullAdapter, LoraAdapter, TrainConfig
 from heliostat.training.run import TrainingInputs, train_model, train_parameters
 from heliostat.tuning.config import TuneConfig
-from heliostat.tuning.run import settings_of, tune_hyperparameters
+from heliostat.tuning.run import SweepInputs, settings_of, tune_hyperparameters
 from heliostat.tuning.settings import Settings, Space
 from heliostat.tuning.trials import Trials
 from heliostat.workspace import Workspace
@@ -98,6 +101,37 @@ def test_a_member_that_goes_on_from_another_trains_what_its_schedule_trains_in_o
     (once,) = (tmp_path / "elsewhere").glob("runs/train-*")
     pieces = Path(workspace.storage.uri(f"runs/{moved.run}"))
     assert losses(once) == losses(pieces)
+
+
+@pytest.mark.slow
+def test_the_shape_of_a_model_is_searched_at_one_size_by_tpe_under_the_median_rule(
+    ray_cluster, sweep_inputs, workspace, tiny_model_folder
+):
+    tokenizer = {"kind": "model", "model": str(tiny_model_folder)}
+    model = LlamaModel(hidden_size=64, num_layers=2, num_heads=4, tokenizer=tokenizer)
+    config = tried(
+        {
+            "model.num_layers": {"kind": "integer", "low": 1, "high": 4},
+            "train.learning_rate": {"kind": "log_uniform", "low": 0.0001, "high": 0.03},
+        },
+        searcher={"kind": "tpe", "num_trials": 5, "num_startup_trials": 2},
+        scheduler={"kind": "median", "grace_steps": 2, "min_trials": 2},
+        fixed={"kind": "parameters", "value": 3e5, "by": "model.feed_forward_size", "multiple_of": 8},
+    )
+    start = Settings(train=TrainConfig(adapter=FullAdapter(), max_steps=4, micro_batch_size=2), model=model)
+    report = tune_hyperparameters(config, start, SweepInputs(None, sweep_inputs.dataset), workspace)
+    known = list(Trials(workspace.storage, f"runs/tune-{report.key[:12]}/trials"))
+    assert len(known) == 5
+    assert {trial.status for trial in known} <= {"finished", "stopped"}
+    for trial in known:
+        assert trial.reports[0]["step"] == 2
+        built = Space(config, start, workspace).settings(trial.point).model
+        assert built.num_layers == trial.point["model.num_layers"]
+        assert built.feed_forward_size == trial.computed["model.feed_forward_size"]
+        size = make_model(built, None, workspace).facts["num_parameters"]
+        assert size == pytest.approx(3e5, rel=0.05)
+    trained = open_artifact(report.facts["best"]["artifact_uri"], ("model",))
+    assert trained.facts["all_parameters"] == pytest.approx(3e5, rel=0.05)
 
 
 def test_a_trial_that_fails_is_told_and_one_that_cannot_fit_is_refused_and_the_others_finish(
