@@ -16,6 +16,7 @@ from heliostat.compression.config import CompressStep
 from heliostat.compression.decoding_speed import tokens_per_second
 from heliostat.compression.gate import check_gate, folder_bytes, weight_bytes
 from heliostat.compression.kinds import Material
+from heliostat.compression.steps import Partly
 from heliostat.models.perplexity import Limits, Score, running_score, tokens_within
 from heliostat.progress import Report, progress
 from heliostat.ray_tasks import FileChunk, chunks_of, stream, streaming_task
@@ -60,7 +61,7 @@ def score_original(job: CompressionJob) -> Iterator[Score]:
     yield from running_score(artifact_folder(job.model), job.split(), job.limits(0.5))
 
 
-def write_and_score(job: CompressionJob) -> Iterator[str | Score | Figures | FileChunk]:
+def write_and_score(job: CompressionJob) -> Iterator[str | Partly | Score | Figures | FileChunk]:
     """The task that compresses, scores what came out, and sends it: step names, scores, figures, files."""
     source = artifact_folder(job.model)
     others = tuple(artifact_folder(other) for other in job.others)
@@ -121,7 +122,7 @@ class _Watch:
         self._scores: dict[str, Score] = {}
         self._figures: Figures | None = None
 
-    def take(self, task: str, item: str | Score | Figures, report: Report) -> None:
+    def take(self, task: str, item: str | Partly | Score | Figures, report: Report) -> None:
         """Note an item and report the progress: writing is half of the work, each scoring a quarter."""
         if isinstance(item, Figures):
             self._figures = item
@@ -130,10 +131,11 @@ class _Watch:
             if task == "after":
                 self._written, self._step = 1.0, "score"
         else:
+            step = item if isinstance(item, Partly) else Partly(item, 0.0)
             steps = kinds.steps_of(self._config)
             names = list(steps)
-            self._written = sum(steps[name] for name in names[: names.index(item)])
-            self._step = item
+            before = sum(steps[name] for name in names[: names.index(step.step)])
+            self._written, self._step = before + step.share * steps[step.step], step.step
         scored = sum(score.num_tokens for score in self._scores.values()) / self._tokens
         report(50 * self._written + 25 * scored, self._step)
 

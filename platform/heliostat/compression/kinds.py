@@ -24,6 +24,7 @@ from heliostat.compression.config import (
     OpenVINOConfig,
     PruneConfig,
 )
+from heliostat.compression.steps import Partly
 from heliostat.models.gguf_conversion import convert_gguf
 from heliostat.models.perplexity import Limits, Score, running_score
 from heliostat.records import CERTIFICATE_NAME, Artifact, ArtifactKind
@@ -93,8 +94,11 @@ def check_inputs(config: CompressStep, model: Artifact) -> tuple[Artifact, ...]:
     return ()
 
 
-def write_and_score(config: CompressStep, material: Material, limits: Limits) -> Iterator[str | Score]:
-    """Write the compressed folder, then score it; yields the name of each step when it begins, then scores.
+def write_and_score(
+    config: CompressStep, material: Material, limits: Limits
+) -> Iterator[str | Partly | Score]:
+    """Write the compressed folder, then score it; yields the name of each step when it begins, and how far
+    some of them are, then scores.
 
     Raises:
         ModelError: the model cannot be compressed so.

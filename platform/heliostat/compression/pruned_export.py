@@ -10,6 +10,7 @@ import numpy as np
 from heliostat.compression.config import PruneConfig
 from heliostat.compression.pruning import prune_layers
 from heliostat.compression.pruning_plan import Plan, Shape, plan_pruning
+from heliostat.compression.steps import Partly
 from heliostat.errors import ModelError
 from heliostat.models.adapters import copy_tokenizer
 from heliostat.models.loading import load_model
@@ -41,8 +42,8 @@ def prune_steps(
     config: PruneConfig,
     documents: Sequence[np.ndarray],
     num_threads: int = 1,
-) -> Iterator[str]:
-    """Write the pruned folder `target`; yields the name of each of STEPS when it begins.
+) -> Iterator[str | Partly]:
+    """Write the pruned folder `target`; yields the name of each of STEPS when it begins, and how far it is.
 
     Raises:
         ModelError: the model cannot be loaded, or not be pruned so.
@@ -55,7 +56,8 @@ def prune_steps(
     shape = Shape.of(json.loads((source / CONFIG_NAME).read_bytes()))
     model = load_model(source)
     yield "prune"
-    prune_layers(model, plan, shape, documents)
+    for share in prune_layers(model, plan, shape, documents):
+        yield Partly("prune", share)
     yield "save"
     sizes = {
         "num_hidden_layers": plan.num_layers,

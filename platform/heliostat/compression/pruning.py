@@ -124,8 +124,9 @@ def block_influence(model: Any, documents: Sequence[np.ndarray]) -> np.ndarray:
     return np.array(influence)
 
 
-def prune_layers(model: Any, plan: Plan, shape: Shape, documents: Sequence[np.ndarray]) -> None:
-    """Leave of the model what the plan leaves, in place; its config still says the old sizes.
+def prune_layers(model: Any, plan: Plan, shape: Shape, documents: Sequence[np.ndarray]) -> Iterator[float]:
+    """Leave of the model what the plan leaves, in place; its config still says the old sizes. Yields the
+    share that is done, layer by layer.
 
     `documents` are token ids, (length,) each. Runs without gradients, float32, on the CPU.
     """
@@ -148,6 +149,7 @@ def prune_layers(model: Any, plan: Plan, shape: Shape, documents: Sequence[np.nd
             _prune_heads(layers[index], plan, shape, pruned, between)
             _prune_channels(layers[index], plan, pruned, wanted)
             whole.hidden = wanted
+            yield (number + 1) / len(kept_layers)
     model.model.layers = torch.nn.ModuleList([layers[index] for index in kept_layers])
 
 
