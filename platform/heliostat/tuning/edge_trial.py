@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ SECONDS_TO_SAVE = 120.0
 """What a trial that is told to stop gets for its last step and its state."""
 SECONDS_FOR_FORMER_ATTEMPT = 60.0
 """A killed sweep's trials end some seconds after it; until then they hold their runs."""
+
+SECONDS_FOR_OTHER_TRIALS = 1800.0
+"""Trials that build their models share a tokenizer, which one of them learns or brings first."""
 
 
 @dataclass(frozen=True)
@@ -106,21 +110,28 @@ class TrialRun(tune.Trainable):
         following = Following(self._job.part_of, self._follower, self._piece)
         model, settings = self._job.model, self._settings
         if not isinstance(settings.model, str):
-            model = make_model(settings.model, self._job.documents, workspace)
+            shape, documents = settings.model, self._job.documents
+            model = _when_free(lambda: make_model(shape, documents, workspace), SECONDS_FOR_OTHER_TRIALS)
         assert model is not None, "a model that is not built was given"
+        inputs = TrainingInputs(settings.train, model, self._job.dataset)
         force = self._job.force and (self._piece is None or self._piece.is_first)
-        deadline = time.monotonic() + SECONDS_FOR_FORMER_ATTEMPT
-        while True:
-            try:
-                inputs = TrainingInputs(settings.train, model, self._job.dataset)
-                trained = train_parameters(inputs, workspace, following, force)
-                break
-            except BusyError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1.0)
+        trained = _when_free(
+            lambda: train_parameters(inputs, workspace, following, force), SECONDS_FOR_FORMER_ATTEMPT
+        )
         folder = local_folder_of(workspace, workspace.run_path("train", trained.key))
         return trained, read_metrics(folder)
+
+
+def _when_free(make: Callable[[], Artifact], seconds: float) -> Artifact:
+    """What is made, once nobody else is making it; for so long another process may hold it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return make()
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def _result_of(training: Future[dict[str, Any]]) -> dict[str, Any]:
