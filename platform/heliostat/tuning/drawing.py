@@ -1,7 +1,7 @@
 """Pictures of a sweep as SVG: what each trial did over its steps, and which values led where."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,6 +10,7 @@ from heliostat.tuning.trials import Trial
 
 WIDTH, HEIGHT, MARGIN = 440, 240, 36  # not wider than a card, so that its letters are of its size
 MOST_MARKS = 6
+MARKS_APART = 0.07  # of an axis: the height of a letter, and a little
 STYLE = """
 .picture { width: 100%; display: block; overflow: visible; }
 .picture path { fill: none; stroke: var(--quiet); stroke-width: 1.2; opacity: .55; }
@@ -22,22 +23,25 @@ STYLE = """
 
 
 def draw_curves(config: TuneConfig, trials: Sequence[Trial], best: int | None) -> str:
-    """The metric over steps, a line a trial; the best one is thick."""
+    """The metric over steps, a line a trial; the best one is thick, with those it goes on from."""
     points = [(report["step"], report[config.metric]) for trial in trials for report in trial.reports]
     if not points:
         return "<p>No trial has reported.</p>"
     steps, values = [step for step, _ in points], [value for _, value in points if math.isfinite(value)]
     across, up = _scale(0, max(steps), MARGIN, WIDTH - 8), _scale(min(values), max(values), HEIGHT - 24, 8)
     lines = []
-    for trial in _best_last(trials, best):
+    known = {trial.number: trial for trial in trials}
+    path = _path_to(best, known)
+    for trial in _best_last(trials, path):
+        former = known.get(trial.piece.after) if trial.piece and trial.piece.after is not None else None
         places = [
             (across(report["step"]), up(report[config.metric]))
-            for report in trial.reports
+            for report in (*(former.reports[-1:] if former else ()), *trial.reports)
             if math.isfinite(report[config.metric])
         ]
         if len(places) == 1:  # a dot would be lost
             places = [(places[0][0] - 3, places[0][1]), (places[0][0] + 3, places[0][1])]
-        lines.append(_line(places, _class(trial, best), f"trial {trial.number}"))
+        lines.append(_line(places, _class(trial, path), f"trial {trial.number}"))
     axis = (
         f'<line x1="{MARGIN}" y1="{HEIGHT - 24}" x2="{WIDTH - 8}" y2="{HEIGHT - 24}"/>'
         f'<text x="0" y="14">{max(values):.3g}</text><text x="0" y="{HEIGHT - 26}">{min(values):.3g}</text>'
@@ -48,21 +52,25 @@ def draw_curves(config: TuneConfig, trials: Sequence[Trial], best: int | None) -
 
 
 def draw_parallel(config: TuneConfig, trials: Sequence[Trial], best: int | None) -> str:
-    """Parallel coordinates: an axis for each searched value and one for the metric, a line a trial."""
-    shown = [trial for trial in trials if trial.value(config.metric) is not None]
-    if not shown:
+    """Parallel coordinates: an axis for each searched value and one for the metric, a line a trial; of runs
+    in pieces the last ones."""
+    known = [trial for trial in trials if trial.value(config.metric) is not None]
+    if not known:
         return "<p>No trial has reported.</p>"
+    end = max(trial.piece.until if trial.piece else 0 for trial in known)
+    shown = [trial for trial in known if trial.piece is None or trial.piece.until == end]
     keys = [*config.search_space, config.metric]
     gap = (WIDTH - 2 * MARGIN) / (len(keys) - 1)
     columns = [MARGIN + gap * number for number in range(len(keys))]
     places = [_places([_value(trial, key, config.metric) for trial in shown], config, key) for key in keys]
     top, bottom = 26, HEIGHT - 26
     lines = []
-    for trial in _best_last(shown, best):
+    path = frozenset() if best is None else frozenset({best})
+    for trial in _best_last(shown, path):
         row = shown.index(trial)
         heights = [bottom - (bottom - top) * column[0][row] for column in places]
         lines.append(
-            _line(list(zip(columns, heights, strict=True)), _class(trial, best), _say(trial, config))
+            _line(list(zip(columns, heights, strict=True)), _class(trial, path), _say(trial, config))
         )
     axes = ""
     for at, (key, (_, marks)) in enumerate(zip(keys, places, strict=True)):
@@ -93,7 +101,16 @@ def _places(values: list[Any], config: TuneConfig, key: str) -> tuple[list[float
     marks = dict(zip(numbers, heights_of, strict=True))
     if dimension is None or len(marks) > MOST_MARKS:
         marks = {value: marks[value] for value in (low, high)}
-    return heights_of, [(f"{value:.4g}", height) for value, height in marks.items()]
+    return heights_of, _apart([(f"{value:.4g}", height) for value, height in sorted(marks.items())])
+
+
+def _apart(marks: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The lowest and the highest mark, and of those between them what does not cover another."""
+    kept, last = marks[:1], marks[1:][-1:]
+    for mark in marks[1:-1]:
+        if mark[1] - kept[-1][1] >= MARKS_APART and last[0][1] - mark[1] >= MARKS_APART:
+            kept.append(mark)
+    return [*kept, *last]
 
 
 def _value(trial: Trial, key: str, metric: str) -> Any:
@@ -107,13 +124,23 @@ def _scale(low: float, high: float, first: float, last: float) -> Any:
     return lambda value: first + (last - first) * (value - low) / (high - low)
 
 
-def _best_last(trials: Sequence[Trial], best: int | None) -> list[Trial]:
+def _path_to(best: int | None, known: Mapping[int, Trial]) -> frozenset[int]:
+    """The best trial's number, and those of the trials it goes on from."""
+    path = []
+    while best is not None:
+        path.append(best)
+        piece = known[best].piece
+        best = piece.after if piece else None
+    return frozenset(path)
+
+
+def _best_last(trials: Sequence[Trial], best: frozenset[int]) -> list[Trial]:
     """What is drawn last lies on top."""
-    return sorted(trials, key=lambda trial: (trial.number == best, trial.status == "finished"))
+    return sorted(trials, key=lambda trial: (trial.number in best, trial.status == "finished"))
 
 
-def _class(trial: Trial, best: int | None) -> str:
-    return "best" if trial.number == best else "good" if trial.status == "finished" else "ended"
+def _class(trial: Trial, best: frozenset[int]) -> str:
+    return "best" if trial.number in best else "good" if trial.status == "finished" else "ended"
 
 
 def _say(trial: Trial, config: TuneConfig) -> str:
