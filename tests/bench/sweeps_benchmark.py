@@ -68,6 +68,8 @@ class Sweeps:
     def prepare(cls, overrides: Sequence[str]) -> "Sweeps":
         """Import the model and prepare the data, in a workspace that only reads are made from afterwards."""
         folder = cache_folder() / "sweep-runs"
+        for left in folder.glob("sweep-*"):
+            shutil.rmtree(left)
         recipe = Recipe.load(RECIPE, (*SHORTER, *overrides))
         workspace = Workspace.resolve(str(folder / "inputs"))
         assert isinstance(recipe.model, str)
@@ -77,8 +79,7 @@ class Sweeps:
 
     def run(self, part: str, how: str, tune: TuneConfig, steps: int) -> None:
         """One sweep from nothing, and a line about it."""
-        place = self.folder / "sweep"
-        shutil.rmtree(place, ignore_errors=True)
+        place = self.folder / f"sweep-{len(self.rows)}"  # MLflow keeps a database open that it has used once
         assert self.recipe.train is not None
         train = self.recipe.train.model_copy(update={"max_steps": steps})
         settings = Settings(train=train, model=self.recipe.model)
@@ -104,7 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "concurrency" in options.only:
             for _ in range(options.repeats):
                 _concurrency(sweeps)
-    shutil.rmtree(sweeps.folder / "sweep", ignore_errors=True)
     verdicts = judge(_figures(sweeps.rows), bars=BARS)
     _print(sweeps.rows, verdicts)
     found = {
