@@ -104,6 +104,7 @@ def test_a_member_that_goes_on_from_another_trains_what_its_schedule_trains_in_o
 
 
 @pytest.mark.slow
+@pytest.mark.lengthy
 def test_the_shape_of_a_model_is_searched_at_one_size_by_tpe_under_the_median_rule(
     ray_cluster, sweep_inputs, workspace, tiny_model_folder
 ):
