@@ -16,6 +16,7 @@ from heliostat.stage import Request, find_or_make
 from heliostat.storage import find_artifact
 from heliostat.versions.deleting import delete_version
 from heliostat.versions.registering import register_artifact
+from heliostat.versions.registry import Registry
 
 pytestmark = pytest.mark.heavy
 
@@ -73,6 +74,17 @@ def refusal(workspace, wanted: Request, work: Work) -> str:
     assert all(file.startswith(".locks/") for file in changed)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_the_report_with_which_a_version_was_promoted_is_not_overwritten(workspace, chain, work):
+    wanted = request("scores", "report", (chain["chat"][1],))
+    report = find_or_make(workspace, wanted, work)
+    work.times = 0
+    version = register_artifact(chain["chat"][1].id, "chat", workspace, "v1.0.0")
+    registry = Registry(workspace)
+    registry.give("production", version, "as told", report.id)
+    said = refusal(workspace, wanted, work)
+    assert "--force would overwrite the report with which chat@v1.0.0 was promoted" in said
 
 
 def test_a_version_is_not_overwritten_until_it_is_deleted(workspace, chain, work):

@@ -32,7 +32,7 @@ def refuse_overwriting(workspace: Workspace, path: str, itself_only: bool = Fals
     """
     if not workspace.storage.exists(f"{path}/{CERTIFICATE_NAME}"):
         return
-    reliances = [*_of_versions(workspace), *_of_endpoints(workspace)]
+    reliances = [*_of_versions(workspace), *_of_endpoints(workspace), *_by_report(workspace, path)]
     found = next((each for each in reliances if each.path == path), None)
     what = found.what if found else ""
     if reliances and not found and not itself_only:
@@ -50,6 +50,20 @@ def _of_versions(workspace: Workspace) -> list[_Reliance]:
     return [
         _Reliance(note.path, f"version {note.reference}", f"'heliostat models delete {note.reference}'")
         for note in read_notes(workspace)
+    ]
+
+
+def _by_report(workspace: Workspace, path: str) -> list[_Reliance]:
+    """The versions that were promoted with the report at a path: their health is compared with it."""
+    report = find_artifact(workspace.storage, path)
+    return [
+        _Reliance(
+            path,
+            f"the report with which {note.reference} was promoted",
+            f"'heliostat models delete {note.reference}'",
+        )
+        for note in read_notes(workspace)
+        if report and report.id in note.reports
     ]
 
 

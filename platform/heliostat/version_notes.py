@@ -17,6 +17,8 @@ class VersionNote(Record):
     version: str
     artifact_id: str
     path: str
+    reports: tuple[str, ...] = ()
+    """The ids of the reports with which it was promoted."""
 
     @property
     def reference(self) -> str:
@@ -33,6 +35,16 @@ def write_note(workspace: Workspace, note: VersionNote) -> None:
     """Keep the note of a version."""
     path = note_path(note.name, note.version)
     workspace.storage.write_bytes(path, note.model_dump_json(indent=2).encode())
+
+
+def note_report(workspace: Workspace, name: str, version: object, report: str) -> None:
+    """Note with which report a version was promoted. One that has no note was registered elsewhere."""
+    path = note_path(name, version)
+    if not workspace.storage.exists(path):
+        return
+    note = VersionNote.model_validate_json(workspace.storage.read_bytes(path))
+    if report not in note.reports:
+        write_note(workspace, note.model_copy(update={"reports": (*note.reports, report)}))
 
 
 def read_notes(workspace: Workspace) -> list[VersionNote]:

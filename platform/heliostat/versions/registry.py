@@ -21,7 +21,7 @@ from heliostat.locks import lock
 from heliostat.records import Artifact, Provenance, now
 from heliostat.storage import is_remote
 from heliostat.tracking import SQLITE, connect, refusals_in_one_line, tracking_uri
-from heliostat.version_notes import VersionNote, note_path, write_note
+from heliostat.version_notes import VersionNote, note_path, note_report, write_note
 from heliostat.versions.history import AliasEvent, Deletion, before
 from heliostat.versions.names import Alias, Version, check_name
 from heliostat.workspace import Workspace
@@ -264,6 +264,8 @@ class Registry:
             at=now(),
             user=Provenance.collect().user,
         )
+        if report:
+            note_report(self.workspace, to.name, to.version, report)
         with refusals_in_one_line(self.uri):
             if report:
                 self._client.set_model_version_tag(to.name, str(to.number), f"{_REPORT}.{alias}", report)
