@@ -157,6 +157,47 @@ def test_a_broken_certificate_elsewhere_hides_no_version(workspace, chain, work)
     assert "what version chat@v1.0.0 was made from" in refusal(workspace, chain["rows"][0], work)
 
 
+def test_force_mends_a_certificate_that_cannot_be_read(workspace, chain, work):
+    wanted, model = chain["other"]
+    register_artifact(chain["chat"][1].id, "chat", workspace, "v1.0.0")
+    workspace.storage.write_bytes(f"{workspace.path_of(model.uri)}/artifact.json", b"{}")
+    made = find_or_make(workspace, wanted, work, force=True)
+    assert find_artifact(workspace.storage, workspace.path_of(made.uri)) == made
+
+
+def test_a_note_that_cannot_be_read_is_one_line_with_the_way_out(workspace, chain, work):
+    register_artifact(chain["chat"][1].id, "chat", workspace, "v1.0.0")
+    workspace.storage.write_bytes("versions/chat/v1.0.0.json", b"{}")
+    assert "v1.0.0.json: not the note of a version" in refusal(workspace, chain["rows"][0], work)
+
+
+def test_what_is_there_a_second_time_may_be_made_again(workspace, chain):
+    """Its twin stays, and with it what the version was made from."""
+    rows, _ = chain["rows"]
+    twin = request("rows2", "tokenized")
+
+    def same(publication, run) -> None:
+        (publication.folder / "weights").write_text("rows")
+
+    first = find_or_make(workspace, rows, same, force=True)
+    merged = request("merged", "model", (first,))
+    register_artifact(find_or_make(workspace, merged, same).id, "chat", workspace, "v1.0.0")
+    assert find_or_make(workspace, twin, same).id == first.id
+    find_or_make(workspace, twin, same, force=True)
+
+
+def test_what_came_to_be_relied_on_during_the_work_is_not_overwritten(workspace, chain):
+    rows, before = chain["rows"]
+
+    def slow(publication, run) -> None:
+        register_artifact(chain["chat"][1].id, "chat", workspace, "v1.0.0")
+        (publication.folder / "weights").write_text("new")
+
+    with pytest.raises(ArtifactError, match=r"would overwrite what version chat@v1\.0\.0 was made from"):
+        find_or_make(workspace, rows, slow, force=True)
+    assert find_artifact(workspace.storage, workspace.path_of(before.uri)) == before
+
+
 def test_what_is_being_made_again_becomes_no_version(workspace, chain):
     wanted, model = chain["chat"]
 

@@ -11,6 +11,7 @@
     ├── TrackingError    the tracking server is out of reach
     ├── TrainingError    a training run ended before its end
     │   └── StoppedError told to, with its state saved
+    │       └── PausedError the piece that was asked for is made
     ├── EvaluationError  a model cannot be evaluated as asked, or is worse than it may be
     └── ServingError     an endpoint cannot start or answer
 

@@ -15,7 +15,7 @@ from heliostat.errors import ArtifactError, EvaluationError, HeliostatError
 from heliostat.evaluation.comparison import MetricComparison, compare_reports
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.evaluation.gate import SIGNIFICANT, failing
-from heliostat.promotion import DEFAULT_MARGIN, name_in
+from heliostat.promotion import DEFAULT_MARGIN, NOW, name_in
 from heliostat.records import Artifact
 from heliostat.storage import split_uri
 from heliostat.versions.contents import Contents
@@ -24,7 +24,6 @@ from heliostat.versions.registry import ModelVersion, Registry
 from heliostat.versions.resolving import artifact_of, find_version
 from heliostat.workspace import Workspace
 
-NOW = "now"
 """The model's name in the report of a health check."""
 _BLOCK_BYTES = 2**20
 

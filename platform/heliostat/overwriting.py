@@ -37,7 +37,10 @@ def refuse_overwriting(workspace: Workspace, path: str, itself_only: bool = Fals
     what = found.what if found else ""
     if reliances and not found and not itself_only:
         artifacts = _readable_artifacts(workspace)
-        found = next((each for each in reliances if path in _ancestors(each.path, artifacts)), None)
+        own = artifacts.get(path)
+        twins = [place for place, each in artifacts.items() if own and each.id == own.id and place != path]
+        if not twins:  # else what they were made from stays
+            found = next((each for each in reliances if path in _ancestors(each.path, artifacts)), None)
         what = f"what {found.what} was made from" if found else ""
     if found:
         raise ArtifactError(
@@ -54,8 +57,12 @@ def _of_versions(workspace: Workspace) -> list[_Reliance]:
 
 
 def _by_report(workspace: Workspace, path: str) -> list[_Reliance]:
-    """The versions that were promoted with the report at a path: their health is compared with it."""
-    report = find_artifact(workspace.storage, path)
+    """The versions that were promoted with the report at a path: their health is compared with it. What
+    cannot be read is none, and may be made again."""
+    try:
+        report = find_artifact(workspace.storage, path)
+    except ArtifactError:
+        return []
     return [
         _Reliance(
             path,

@@ -19,6 +19,8 @@ from heliostat.versions.resolving import artifact_of, find_version
 from heliostat.workspace import Workspace
 
 DEFAULT_MARGIN = 0.01
+NOW = "now"
+"""What a health check calls the version that it looks at."""
 """A hundredth of production's value: less is rather another run's luck than another model."""
 SKIPPED = "skipped on purpose"
 
@@ -77,8 +79,10 @@ def name_in(report: Artifact, artifact_id: str) -> str | None:
 
 
 def scored_reports(artifact_id: str, contents: Contents) -> list[Artifact]:
-    """The reports that hold scores of an artifact, the latest first."""
-    return [report for report in contents.reports_on(artifact_id) if name_in(report, artifact_id)]
+    """The reports that hold scores of an artifact, the latest first; not those that a health check made to
+    look, and makes again the next time."""
+    names = [(report, name_in(report, artifact_id)) for report in contents.reports_on(artifact_id)]
+    return [report for report, name in names if name not in (None, NOW)]
 
 
 def _prove(

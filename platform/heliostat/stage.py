@@ -6,7 +6,7 @@ A stage's own `run.py` says what to do in between. Knows nothing of any stage, o
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,8 @@ class Request:
     """A fingerprint of inputs that are not artifacts (source files); "" when there are none."""
     part_of: "PartOf | None" = None
     """The run that this one is a part of."""
+    goes_on: bool = False
+    """Whether it is one more piece of a run: `--force` made the run's first one again, and not this one."""
     repeatable: bool = False
     """Whether it comes out the same each time: `--force` may make it again, whatever was made from it."""
 
@@ -120,7 +122,8 @@ def find_or_make(
     except the run's folder, from which an interrupted run goes on.
 
     Raises:
-        ArtifactError: `force` would overwrite what a version or a running endpoint relies on.
+        ArtifactError: `force` would overwrite what a version or a running endpoint relies on, or a record
+            of these cannot be read.
         BusyError: another process is making the same artifact right now.
     """
     path = workspace.path(request.kind, request.name, request.key)
@@ -132,12 +135,18 @@ def find_or_make(
             return found
         with lock(workspace.storage, path):
             if force:
-                with gate(
-                    workspace.storage, exclusive=True
-                ):  # no version of it is being registered meanwhile
-                    refuse_overwriting(workspace, path, itself_only=request.repeatable)
+                with _nothing_overwritten(workspace, request, path):  # before any work
+                    pass
             found = None if force else find_artifact(workspace.storage, path)  # just made?
             return found or _make(workspace, request, work, force)
+
+
+@contextmanager
+def _nothing_overwritten(workspace: Workspace, request: Request, path: str) -> Iterator[None]:
+    """Refuse to overwrite what others rely on. No version of it is registered in the block."""
+    with gate(workspace.storage, exclusive=True):
+        refuse_overwriting(workspace, path, itself_only=request.repeatable)
+        yield
 
 
 def _make(
@@ -146,7 +155,7 @@ def _make(
     for line in what_changed(workspace, request):
         logger.info("%s is made again: %s", request.name, line)
     path_of_run = workspace.run_path(request.stage, request.key)
-    if force or workspace.storage.exists(f"{path_of_run}{HALF_GONE}"):
+    if (force and not request.goes_on) or workspace.storage.exists(f"{path_of_run}{HALF_GONE}"):
         workspace.storage.delete(path_of_run)
         workspace.storage.delete(f"{path_of_run}{HALF_GONE}")
         shutil.rmtree(local_folder_of(workspace, path_of_run), ignore_errors=True)
@@ -154,9 +163,10 @@ def _make(
     # The staging folder goes first when work fails: on a full disk the record needs that room.
     with _on_record(workspace, request) as run, staging(workspace.storage, path) as publication:
         work(publication, run)
-        artifact = publish(
-            publication, request.kind, request.key, request.config.canonical(), request.parents
-        )
+        with _nothing_overwritten(workspace, request, path) if force else nullcontext():
+            artifact = publish(
+                publication, request.kind, request.key, request.config.canonical(), request.parents
+            )
         run.record = run.record.model_copy(update={"outputs": (artifact.id,)})
         for tidy_up in run.when_published:
             tidy_up()

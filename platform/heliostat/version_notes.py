@@ -4,7 +4,10 @@ What a version refers to stays so even where the store is another one than at re
 (MLFLOW_TRACKING_URI), and can be told without asking a store.
 """
 
-from heliostat.records import Record
+from pydantic import ValidationError
+
+from heliostat.errors import ArtifactError
+from heliostat.records import Record, first_problem
 from heliostat.workspace import Workspace
 
 FOLDER = "versions"
@@ -42,13 +45,27 @@ def note_report(workspace: Workspace, name: str, version: object, report: str) -
     path = note_path(name, version)
     if not workspace.storage.exists(path):
         return
-    note = VersionNote.model_validate_json(workspace.storage.read_bytes(path))
+    note = _read(workspace, path)
     if report not in note.reports:
         write_note(workspace, note.model_copy(update={"reports": (*note.reports, report)}))
 
 
 def read_notes(workspace: Workspace) -> list[VersionNote]:
-    """The versions of which there is a note, in whatever store they are."""
+    """The versions of which there is a note, in whatever store they are.
+
+    Raises:
+        ArtifactError: a note cannot be read.
+    """
     storage = workspace.storage
     files = [file for file in storage.list(FOLDER, recursive=True) if file.endswith(".json")]
-    return [VersionNote.model_validate_json(storage.read_bytes(f"{FOLDER}/{file}")) for file in files]
+    return [_read(workspace, f"{FOLDER}/{file}") for file in files]
+
+
+def _read(workspace: Workspace, path: str) -> VersionNote:
+    try:
+        return VersionNote.model_validate_json(workspace.storage.read_bytes(path))
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{workspace.storage.uri(path)}: not the note of a version: {first_problem(error)}; delete it "
+            "and register the version anew under its next number"
+        ) from None

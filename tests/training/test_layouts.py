@@ -16,6 +16,7 @@ from heliostat.workspace import Workspace
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 6
+CHANGE = {"after_step": 2, "learning_rate": 0.001, "weight_decay": 30.0}  # whom it misses is a tenth larger
 MODELS = {
     "llama": lambda folder: small_llama(folder, num_hidden_layers=4),
     "tied": lambda folder: small_llama(folder, num_hidden_layers=4, tie_word_embeddings=True),
@@ -42,6 +43,7 @@ def trained(ray_cluster, tmp_path_factory):
                 global_batch_size=4,
                 max_steps=STEPS,
                 learning_rate=0.003,
+                changes=[CHANGE],
                 watch={"layer_norms_every_steps": 3},
             )
             workspace = Workspace.resolve(str(tmp_path_factory.mktemp("run")))

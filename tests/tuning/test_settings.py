@@ -37,9 +37,17 @@ def test_trials_are_judged_by_their_own_workers_when_the_scheduler_first_asks():
     assert (validation.by, validation.at_steps[:3]) == ("workers", (3, 9, 27))
 
 
-def test_judging_does_not_make_it_another_training():
-    found = space({"train.adapter.r": [8]}).settings({"train.adapter.r": 8})
-    assert found.train.fingerprint() == TRAIN.fingerprint()
+def test_trials_that_are_judged_otherwise_are_other_runs_and_a_task_beside_makes_none():
+    """What a run says of itself behind a step cannot be compared with what another says of other rows."""
+
+    def judged(**held_out):
+        found = space({"train.adapter.r": [8]}, held_out=held_out).settings({"train.adapter.r": 8})
+        return found.train.fingerprint()
+
+    assert judged(max_sequences=4) == judged(max_sequences=4)
+    assert len({judged(max_sequences=4), judged(max_sequences=8), judged(split="test")}) == 3
+    task = TrainConfig.model_validate(TRAIN.model_dump() | {"validation": {"every_steps": 2}})
+    assert task.fingerprint() == TRAIN.fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The record of trials: what is written stays, what has ended is not changed, and the report says it all."""
 
 import json
+import math
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_what_has_ended_is_not_changed_by_what_is_told_again(storage):
     trials.add_report(2, report(8, 1.0))
     trials.end(2, "failed", error="late")
     assert (trials.get(2).status, trials.get(2).steps) == ("stopped", 2)
+
+
+def test_a_loss_that_is_no_number_is_read_back(storage):
+    trials = Trials(storage, "trials")
+    trials.begin(0, Proposal({"train.adapter.r": 4}))
+    trials.add_report(0, report(2, float("nan")))
+    (read,) = Trials(storage, "trials")
+    assert math.isnan(read.value("validation_loss"))
 
 
 def test_a_trial_that_failed_is_tried_again_and_keeps_what_it_had_reported(storage):

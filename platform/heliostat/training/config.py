@@ -169,7 +169,11 @@ class TrainConfig(Config):
     def canonical(self) -> dict[str, Any]:
         """What decides the result: the global batch, however it was said, and not how it is cut."""
         values = super().canonical() | {"global_batch_size": self.sequences_per_step}
-        return values if self.changes else {name: each for name, each in values.items() if name != "changes"}
+        if not self.changes:
+            del values["changes"]
+        if self.validation and self.validation.by == "workers":  # the run's own figures hold it
+            values["validation"] = self.validation.canonical()
+        return values
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:

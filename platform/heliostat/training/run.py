@@ -94,7 +94,8 @@ def train_parameters(
     own = isinstance(config.adapter, (FullAdapter, FreezeAdapter))
     kind: ArtifactKind = "model" if own else "adapter"
     part_of = following.part_of if following else None
-    request = Request("train", kind, config.name, config, parents, part_of=part_of)
+    goes_on = bool(following and following.piece and not following.piece.is_first)
+    request = Request("train", kind, config.name, config, parents, part_of=part_of, goes_on=goes_on)
 
     def train(publication: Publication, run: StageRun) -> None:
         require_resources(config.resources_per_worker, config.min_workers, "train.num_workers")

@@ -114,9 +114,9 @@ class TrialRun(tune.Trainable):
             model = _when_free(lambda: make_model(shape, documents, workspace), SECONDS_FOR_OTHER_TRIALS)
         assert model is not None, "a model that is not built was given"
         inputs = TrainingInputs(settings.train, model, self._job.dataset)
-        force = self._job.force and (self._piece is None or self._piece.is_first)
         trained = _when_free(
-            lambda: train_parameters(inputs, workspace, following, force), SECONDS_FOR_FORMER_ATTEMPT
+            lambda: train_parameters(inputs, workspace, following, self._job.force),
+            SECONDS_FOR_FORMER_ATTEMPT,
         )
         folder = local_folder_of(workspace, workspace.run_path("train", trained.key))
         return trained, read_metrics(folder)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from heliostat.errors import ArtifactError
 from heliostat.records import Record, first_problem
@@ -14,7 +14,7 @@ from heliostat.training.change_config import Change
 from heliostat.tuning.proposals import PieceOfRun, Point, Proposal
 
 Report = dict[str, float]
-"""A trial's figures behind a step: `step`, `tokens` (all so far), `seconds` (all so far) and the metric's."""
+"""A trial's figures behind a step: `step`, `tokens` and `seconds` (its own so far) and the metric's."""
 TrialStatus = Literal["running", "finished", "stopped", "failed", "refused"]
 FINAL: tuple[TrialStatus, ...] = ("finished", "stopped", "refused")
 """What is not tried again. A trial that failed is: what it failed of may be mended."""
@@ -22,6 +22,8 @@ FINAL: tuple[TrialStatus, ...] = ("finished", "stopped", "refused")
 
 class Trial(Record):
     """One trial. `artifact` is the id of what it trained, `run` that of its training run."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # a loss may be no number
 
     number: int
     point: Point
