@@ -43,8 +43,9 @@ class Population(Proposer):
         self._seed = config.searcher.seed
         self._ends = config.scheduler.ends(num_steps)
         points = [{key: float(value) for key, value in point.items()} for point in first]
-        self._proposals = [Proposal(point, PieceOfRun(until=self._ends[0])) for point in points]
-        self._generations = [range(len(first))]
+        members = {name_of(point): point for point in points}  # a value may be written in two ways
+        self._proposals = [Proposal(point, PieceOfRun(until=self._ends[0])) for point in members.values()]
+        self._generations = [range(len(members))]
         self._values: dict[int, float] = {}
 
     def is_ready(self, number: int) -> bool:
