@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +36,9 @@ QUIET = {
 NO_END = 10**9
 
 
-def run_trials(space: Space, job: SweepJob, trials: Trials) -> None:
-    """Run the sweep's trials on the cluster; what became of each is in `trials`.
+def run_trials(space: Space, job: SweepJob, trials: Trials, keep: Callable[[str], None]) -> None:
+    """Run the sweep's trials on the cluster; what became of each is in `trials`. `keep` is told the URI of
+    each artifact that a trial has made or found.
 
     Raises:
         StoppedError: told to stop; the trials that were going on have saved their states.
@@ -50,7 +51,7 @@ def run_trials(space: Space, job: SweepJob, trials: Trials) -> None:
     with _signals() as signals, progress("tune", space.num_trials, "trials") as report:
         proposals = Proposals(space, trials)
         end = SweepEnd(config, trials, proposals, signals, bell)
-        bookkeeper = Bookkeeper(config, trials, report, end)
+        bookkeeper = Bookkeeper(config, trials, report, end, keep)
         bookkeeper.show()
         try:
             tune.Tuner(
@@ -108,9 +109,17 @@ def scheduler_of(config: TuneConfig) -> TrialScheduler:
 class Bookkeeper(NotWrittenDown, tune.Callback):
     """Writes down what Tune hears of trials and decides about them, and shows how far the sweep is."""
 
-    def __init__(self, config: TuneConfig, trials: Trials, report: ShowProgress, end: "SweepEnd") -> None:
+    def __init__(
+        self,
+        config: TuneConfig,
+        trials: Trials,
+        report: ShowProgress,
+        end: "SweepEnd",
+        keep: Callable[[str], None],
+    ) -> None:
         """`report` shows the number of trials that have ended."""
         self._end = end
+        self._keep = keep
         self._config = config
         self._trials = trials
         self._report = report
@@ -124,6 +133,8 @@ class Bookkeeper(NotWrittenDown, tune.Callback):
         number = trial.config["number"]
         names = ("step", "tokens", "seconds", self._config.metric)
         self._trials.add_report(number, {name: float(result[name]) for name in names}, result.get("run"))
+        if result.get("artifact"):
+            self._keep(str(result["artifact_uri"]))
         if result.get("artifact") or result.get("is_piece"):
             facts = {name: str(result[name]) for name in ("artifact", "artifact_uri") if name in result}
             self._trials.end(number, "finished", **facts)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from heliostat.config import Config
 from heliostat.errors import TrainingError
+from heliostat.locks import note_use
 from heliostat.records import Artifact
 from heliostat.stage import PartOf, Request, StageRun, find_or_make, local_folder_of
 from heliostat.storage import Publication
@@ -101,7 +102,17 @@ def _run_trials(space: Space, inputs: SweepInputs, trials: Trials, run: StageRun
         metric=space.tune.metric,
         force=force,
     )
-    run_trials(space, job, trials)
+
+    def keep(uri: str) -> None:
+        """Until the sweep ends: a trial's own process, which noted that it uses the artifact, is gone."""
+        path = run.workspace.path_of(uri)
+        if path:
+            note_use(run.workspace.storage, path)
+
+    for trial in trials:
+        if trial.artifact_uri:
+            keep(trial.artifact_uri)
+    run_trials(space, job, trials, keep)
 
 
 def _why_none(config: TuneConfig, trials: Trials) -> str:
