@@ -6,6 +6,7 @@ A searcher is asked for the point of a number and told how that went. Knows noth
 import itertools
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,21 +49,21 @@ class Proposal:
     """None for a whole run."""
 
 
-class Proposer:
+class Proposer(ABC):
     """Asked in the order of numbers, from 0."""
 
     def is_ready(self, number: int) -> bool:
         """Whether enough is known to propose this number's."""
         return True
 
+    @abstractmethod
     def propose(self, number: int) -> Proposal | None:
         """What a trial is to try, or None when there are no more."""
-        raise NotImplementedError
 
-    def take(self, number: int, proposal: Proposal) -> None:
+    def take(self, number: int, proposal: Proposal) -> None:  # noqa: B027
         """Go by what a former attempt at the sweep proposed for this number."""
 
-    def tell(self, number: int, value: float | None) -> None:
+    def tell(self, number: int, value: float | None) -> None:  # noqa: B027
         """How the trial ended: its last value, or None if it failed or was not comparable."""
 
 
