@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -184,8 +185,7 @@ def test_sigterm_saves_the_last_step_before_the_run_ends(training_inputs, tmp_pa
     thread = at_step(Workspace.resolve(str(tmp_path / "w")), 30, lambda: process.send_signal(signal.SIGTERM))
     said = process.communicate(timeout=300)[1]
     thread.join()
-    (line,) = [line for line in said.splitlines() if "stopped as told" in line]
-    step = int(line.split("step ")[1].split(" ")[0])
+    (step,) = map(int, re.findall(r"stopped as told; step (\d+) of 100000 is saved", said))
     (run,) = (tmp_path / "w" / "runs").glob("train-*")
     assert history(tmp_path / "w")[-1]["step"] == step
     (state,) = sorted((run / "checkpoints").glob("*/state.json"))[-1:]
