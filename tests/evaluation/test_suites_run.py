@@ -215,10 +215,10 @@ def endpoint(tiny_model_folder, tiny_tokenizer):
 
     import uvicorn
 
-    from heliostat.serving.completions import ServedModel
+    from heliostat.serving.api.answering import ServedModel
     from heliostat.serving.config import TransformersEngineConfig
     from heliostat.serving.engines.selection import start_engine
-    from heliostat.serving.gateway import build_gateway
+    from heliostat.serving.gateway.app import build_gateway
 
     servers: list[uvicorn.Server] = []
 

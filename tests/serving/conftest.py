@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from tests.serving.in_process import CONFIGS, client_of
 
-from heliostat.serving.completions import ServedModel
+from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
 from heliostat.serving.engines.selection import max_context_tokens, start_engine
-from heliostat.serving.gateway import build_gateway
+from heliostat.serving.gateway.app import build_gateway
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from heliostat.errors import ServingError
 from heliostat.records import Artifact, FileEntry, Provenance, now
-from heliostat.serving.api_keys import ApiKeys
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
 from heliostat.serving.engines.selection import choose_engine
+from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.ports import check_port_free, free_port
 from heliostat.serving.run import choose_prefix, first_reason, model_name
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliostat.serving.detokenize import BROKEN, Detokenizer, StopStrings
+from heliostat.serving.api.detokenize import BROKEN, Detokenizer, StopStrings
 
 HARD = "Grüße 🎉👩‍👩‍👧‍👦 日本語 中文字符 e\u0301 \u200bend  two  spaces\n\ttab"
 

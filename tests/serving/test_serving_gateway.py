@@ -8,8 +8,8 @@ import pytest
 from tests.serving.in_process import client_of
 
 from heliostat.errors import ServingError
-from heliostat.serving.api_keys import ApiKeys
-from heliostat.serving.gateway import build_gateway
+from heliostat.serving.gateway.api_keys import ApiKeys
+from heliostat.serving.gateway.app import build_gateway
 from heliostat.text.chat import render_conversation
 
 pytestmark = pytest.mark.anyio

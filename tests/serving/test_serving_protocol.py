@@ -2,10 +2,10 @@
 
 import pytest
 
+from heliostat.serving.api.errors import RefusedRequest, error_body
+from heliostat.serving.api.prompts import check_order, to_prompt
+from heliostat.serving.api.protocol import UNSERVED, ChatCompletionRequest, ChatMessage
 from heliostat.serving.engines.interface import SamplingParameters
-from heliostat.serving.openai_errors import RefusedRequest, error_body
-from heliostat.serving.prompts import check_order, to_prompt
-from heliostat.serving.protocol import UNSERVED, ChatCompletionRequest, ChatMessage
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 

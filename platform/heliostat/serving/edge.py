@@ -17,12 +17,12 @@ from heliostat.errors import HeliostatError, ServingError
 from heliostat.models.loading import load_tokenizer
 from heliostat.ray_session import options_of
 from heliostat.records import Artifact
-from heliostat.serving.api_keys import ApiKeys
-from heliostat.serving.completions import ServedModel
+from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
 from heliostat.serving.engines.interface import EngineStats, SamplingParameters, TokenDelta
 from heliostat.serving.engines.selection import max_context_tokens, start_engine
-from heliostat.serving.gateway import build_gateway
+from heliostat.serving.gateway.api_keys import ApiKeys
+from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.ports import check_port_free, free_port
 from heliostat.storage import artifact_folder
 

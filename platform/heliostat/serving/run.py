@@ -22,9 +22,9 @@ from heliostat.endpoints import (
 from heliostat.errors import ServingError
 from heliostat.ray_session import is_local, require_resources
 from heliostat.records import Artifact, Provenance, now
-from heliostat.serving.api_keys import ApiKeys
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
+from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.workspace import Workspace
 
 __all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from heliostat.serving.openai_errors import RefusedRequest
-from heliostat.serving.protocol import ChatMessage
+from heliostat.serving.api.errors import RefusedRequest
+from heliostat.serving.api.protocol import ChatMessage
 from heliostat.text.chat import ROLES, Message
 
 ROLE_NAMES = {"developer": "system"}

@@ -21,10 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliostat.endpoints import HEALTH_PATH
 from heliostat.errors import HeliostatError
-from heliostat.serving.api_keys import ApiKeys
-from heliostat.serving.completions import ServedModel, TextDelta, answer, prepare
-from heliostat.serving.event_stream import EventStream, first_of, while_connected
-from heliostat.serving.openai_errors import (
+from heliostat.serving.api.answering import ServedModel, TextDelta, answer, prepare
+from heliostat.serving.api.errors import (
     SERVER_ERROR,
     RefusedRequest,
     engine_failure,
@@ -33,7 +31,8 @@ from heliostat.serving.openai_errors import (
     unknown_model,
     wrong_key,
 )
-from heliostat.serving.protocol import (
+from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
+from heliostat.serving.api.protocol import (
     Answer,
     ChatCompletion,
     ChatCompletionChunk,
@@ -45,6 +44,7 @@ from heliostat.serving.protocol import (
     ModelList,
     Usage,
 )
+from heliostat.serving.gateway.api_keys import ApiKeys
 
 DONE = b"data: [DONE]\n\n"
 logger = logging.getLogger(__name__)

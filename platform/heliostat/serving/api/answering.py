@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from heliostat.errors import ServingError
-from heliostat.serving.detokenize import Detokenizer, StopStrings
+from heliostat.serving.api.detokenize import Detokenizer, StopStrings
+from heliostat.serving.api.errors import RefusedRequest
+from heliostat.serving.api.prompts import to_prompt
+from heliostat.serving.api.protocol import ChatCompletionRequest
 from heliostat.serving.engines.interface import FinishReason, SamplingParameters, TokenSource
-from heliostat.serving.openai_errors import RefusedRequest
-from heliostat.serving.prompts import to_prompt
-from heliostat.serving.protocol import ChatCompletionRequest
 from heliostat.text.chat import TemplateError, render_prompt
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from heliostat.serving.openai_errors import RefusedRequest
+from heliostat.serving.api.errors import RefusedRequest
 
 MAX_STOPS = 4
 
