@@ -43,8 +43,24 @@ class Endpoint(Record):
         return f"{self.url}/v1"
 
 
+class Version(Record):
+    """One artifact under one engine config, with replicas of its own; `weight` is its share of requests.
+
+    `label` is what people and metrics call it.
+    """
+
+    label: str
+    app_name: str
+    weight: float
+    artifact_id: str
+    artifact_uri: str
+    engine: str
+    config: dict[str, Any]
+    started_at: datetime
+
+
 class DeploymentRecord(Record):
-    """What was deployed from what.
+    """What was deployed from what: the version that most requests go to, and beside it all of them.
 
     `status` turns to "stopped" when the endpoint is shut down, and to "gone" where it ended without a word.
     """
@@ -61,6 +77,18 @@ class DeploymentRecord(Record):
     driver: Driver | None = None
     """None on a cluster that was there before, and outlives whoever deployed on it."""
     provenance: Provenance
+    versions: tuple[Version, ...] = ()
+    """Oldest first; more than one during a canary."""
+    before: tuple[Version, ...] = ()
+    """What `versions` was before the last change of weights: where a rollback goes."""
+    cluster: str | None = None
+    """The cluster that serves it."""
+
+    @property
+    def artifact_ids(self) -> frozenset[str]:
+        """All artifacts that this endpoint answers from, or goes back to."""
+        versions = (*self.versions, *self.before)
+        return frozenset({self.artifact_id, *(version.artifact_id for version in versions)})
 
 
 FOLDER = "deployments"

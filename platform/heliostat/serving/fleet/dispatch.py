@@ -1,0 +1,228 @@
+"""A gateway's view of the replicas: connections to all of them, and which one takes the next request.
+
+A request whose replica is lost, full or leaving before anything of the answer was seen goes to another one; where
+there is none it waits for one to come (a version at rest is woken first). A version whose replicas are all full
+refuses at once.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+from heliostat.errors import ServingError
+from heliostat.serving.channel.client import ChannelClient
+from heliostat.serving.channel.messages import ElsewhereError
+from heliostat.serving.engines.interface import Capabilities, SamplingParameters, TokenDelta
+from heliostat.serving.fleet.routes import Replica, Snapshot
+
+Wake = Callable[[str], Awaitable[None]]
+"""Asks that a version (by its application's name) that has no replica gets one; returns at once."""
+
+
+class FullError(ServingError):
+    """Every replica has as many requests as it takes, or too many requests wait for one to come."""
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        """`retry_after_seconds` is when asking again may help."""
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class _Link:
+    """A replica and the connection to it."""
+
+    def __init__(self, replica: Replica, client: ChannelClient) -> None:
+        self.replica = replica
+        self.client = client
+        self.others = 0  # requests of other gateways, as of the last word
+
+    @property
+    def load(self) -> int:
+        return self.client.num_requests + self.others
+
+    @property
+    def full(self) -> bool:
+        return self.load >= self.replica.capacity
+
+    def turned_away(self, error: ElsewhereError, refused: set[str]) -> None:
+        """Note why this replica did not take a request: other gateways filled it, or it is not to be asked."""
+        if error.full:
+            self.others = self.replica.capacity - self.client.num_requests
+        else:
+            refused.add(self.replica.id)
+
+
+class Fleet:
+    """All replicas that this gateway can ask."""
+
+    def __init__(self, secret: str, wake: Wake, wait_seconds: float = 60.0, max_waiting: int = 256) -> None:
+        """Requests without a replica wait for one `wait_seconds` long, at most `max_waiting` of a version."""
+        self._secret = secret
+        self._wake = wake
+        self._wait_seconds = wait_seconds
+        self._max_waiting = max_waiting
+        self._links: dict[str, _Link] = {}
+        self._known: dict[str, tuple[Capabilities, int]] = {}
+        self._waiting: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+
+    async def update(self, snapshot: Snapshot) -> None:
+        """Connect to replicas that are new, and let go of those that have gone."""
+        replicas = {replica.id: replica for replica in snapshot.replicas}
+        for replica in replicas.values():
+            self._known[replica.app_name] = (replica.capabilities, replica.max_context_tokens)
+        for gone in [key for key, link in self._links.items() if key not in replicas or link.client.closed]:
+            link = self._links.pop(gone)
+            if not link.client.num_requests:  # a replica that drains still answers; it hangs up itself
+                await link.client.close()
+        new = [replica for key, replica in replicas.items() if key not in self._links]
+        await asyncio.gather(*(self._connect(replica) for replica in new))
+        for key, link in self._links.items():
+            link.others = max(0, snapshot.loads.get(key, 0) - link.client.num_requests)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Hang up on all."""
+        await asyncio.gather(*(link.client.close() for link in self._links.values()))
+        self._links.clear()
+
+    def engine(self, app_name: str) -> "VersionEngine":
+        """The replicas of a version as one engine."""
+        return VersionEngine(self, app_name)
+
+    def facts(self, app_name: str) -> tuple[Capabilities, int]:
+        """What a version's engine can do and its longest context in tokens; known once it had a replica.
+
+        Raises:
+            ServingError: it never had one.
+        """
+        if app_name not in self._known:
+            raise ServingError(f"{app_name} has not come up yet; ask again in a moment")
+        return self._known[app_name]
+
+    def loads(self, app_name: str) -> list[int]:
+        """Requests at each replica of a version."""
+        return [link.load for link in self._of(app_name)]
+
+    def waiting(self, app_name: str) -> int:
+        """Requests that wait for a version to have a replica."""
+        return self._waiting.get(app_name, 0)
+
+    def _of(self, app_name: str) -> list[_Link]:
+        return [
+            link
+            for link in self._links.values()
+            if link.replica.app_name == app_name and not link.client.closed
+        ]
+
+    async def _connect(self, replica: Replica) -> None:
+        with contextlib.suppress(ElsewhereError):  # it is asked again at the next word
+            client = await ChannelClient.connect(replica.host, replica.port, self._secret)
+            self._links[replica.id] = _Link(replica, client)
+
+    async def choose(self, app_name: str, refused: set[str], deadline: float) -> _Link:
+        """The replica with the fewest requests, after waiting for one if there is none.
+
+        Raises:
+            FullError: all are full, or too many wait already.
+            ServingError: none came in time.
+        """
+        while True:
+            links = [link for link in self._of(app_name) if link.replica.id not in refused]
+            free = [link for link in links if not link.full]
+            if free:
+                return min(free, key=lambda link: link.load)
+            if links:
+                raise FullError(f"all {len(links)} replicas have as many requests as they take")
+            await self._wait(app_name, deadline)
+            refused.clear()
+
+    async def _wait(self, app_name: str, deadline: float) -> None:
+        """Until something changed among the replicas."""
+        if self.waiting(app_name) >= self._max_waiting:
+            raise FullError(f"{self._max_waiting} requests wait for a replica already", 5)
+        self._waiting[app_name] = self.waiting(app_name) + 1
+        try:
+            async with asyncio.timeout_at(deadline), self._changed:
+                await self._wake(app_name)
+                await self._changed.wait()
+        except TimeoutError:
+            raise ServingError(
+                f"no replica came up within {self._wait_seconds:g} s; ask again later, "
+                "or see 'heliostat serve status'"
+            ) from None
+        finally:
+            self._waiting[app_name] -= 1
+
+    def deadline(self) -> float:
+        """Until when a request that comes now waits for a replica."""
+        return asyncio.get_running_loop().time() + self._wait_seconds
+
+
+class VersionEngine:
+    """A token source over all replicas of a version."""
+
+    def __init__(self, fleet: Fleet, app_name: str) -> None:
+        self._fleet = fleet
+        self._app_name = app_name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its engines can do."""
+        return self._fleet.facts(self._app_name)[0]
+
+    @property
+    def max_context_tokens(self) -> int:
+        """The longest prompt and answer together."""
+        return self._fleet.facts(self._app_name)[1]
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
+    ) -> AsyncGenerator[TokenDelta]:
+        """As an engine's.
+
+        Raises:
+            FullError: nobody takes it now.
+            ServingError: nobody came in time, or the engine cannot go on with it.
+        """
+        deadline = self._fleet.deadline()
+        refused: set[str] = set()
+        while True:
+            link = await self._fleet.choose(self._app_name, refused, deadline)
+            begun = False
+            deltas = link.client.generate(prompt_ids, parameters, request_id, adapter)
+            try:
+                async with contextlib.aclosing(deltas):
+                    async for delta in deltas:
+                        begun = True
+                        yield delta
+                return
+            except ElsewhereError as error:
+                if begun:
+                    raise
+                link.turned_away(error, refused)
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """As an engine's; raises as `generate`."""
+        deadline = self._fleet.deadline()
+        refused: set[str] = set()
+        while True:
+            link = await self._fleet.choose(self._app_name, refused, deadline)
+            try:
+                return await link.client.embed(prompts, uuid.uuid4().hex)
+            except ElsewhereError as error:
+                link.turned_away(error, refused)
+
+    async def check_health(self) -> None:
+        """Return when a replica is there, or when one would be woken.
+
+        Raises:
+            ServingError: none ever came up.
+        """
+        self._fleet.facts(self._app_name)
