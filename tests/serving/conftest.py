@@ -53,9 +53,16 @@ class RecordingEngine:
         self.engine = engine
         self.prompts: list[list[int]] = []
 
-    def generate(self, prompt_ids, parameters: SamplingParameters, request_id: str):
+    @property
+    def capabilities(self):
+        return self.engine.capabilities
+
+    def generate(self, prompt_ids, parameters: SamplingParameters, request_id: str, adapter=None):
         self.prompts.append(list(prompt_ids))
-        return self.engine.generate(prompt_ids, parameters, request_id)
+        return self.engine.generate(prompt_ids, parameters, request_id, adapter)
+
+    async def embed(self, prompts):
+        return await self.engine.embed(prompts)
 
     async def check_health(self) -> None:
         await self.engine.check_health()

@@ -19,8 +19,8 @@ from heliostat.ray_session import options_of
 from heliostat.records import Artifact
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
-from heliostat.serving.engines.interface import EngineStats, SamplingParameters, TokenDelta
-from heliostat.serving.engines.selection import max_context_tokens, start_engine
+from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
+from heliostat.serving.engines.selection import capabilities_of, max_context_tokens, start_engine
 from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.ports import check_port_free, free_port
@@ -59,11 +59,19 @@ class EngineReplica:
         self._engine = await start_engine(deployment.engine, folder)
 
     async def generate(
-        self, prompt_ids: list[int], parameters: SamplingParameters, request_id: str
+        self,
+        prompt_ids: list[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """As the engine's; cancelling the call frees the slot."""
-        async for delta in self._engine.generate(prompt_ids, parameters, request_id):
+        async for delta in self._engine.generate(prompt_ids, parameters, request_id, adapter):
             yield delta
+
+    async def embed(self, prompts: list[list[int]]) -> list[list[float]]:
+        """As the engine's."""
+        return await self._engine.embed(prompts)
 
     async def stats(self) -> EngineStats:
         """As the engine's."""
@@ -88,7 +96,7 @@ class Gateway:
             id=deployment.name,
             created=int(time.time()),
             tokenizer=load_tokenizer(folder),
-            engine=RemoteEngine(engine),
+            engine=RemoteEngine(engine, capabilities_of(deployment.engine)),
             max_context_tokens=max_context_tokens(folder),
             max_output_tokens=config.max_output_tokens,
             default_max_tokens=config.default_max_tokens,
@@ -102,15 +110,25 @@ class Gateway:
 class RemoteEngine:
     """The engine's replicas as one token source."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle, capabilities: Capabilities) -> None:
         self._handle = handle
+        self._capabilities = capabilities
         self._generate = handle.options(stream=True).generate
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the replicas' engines can do."""
+        return self._capabilities
+
     async def generate(
-        self, prompt_ids: Sequence[int], parameters: SamplingParameters, request_id: str
+        self,
+        prompt_ids: Sequence[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """As the engine's; a replica that dies ends the stream with a ServingError."""
-        response = self._generate.remote(list(prompt_ids), parameters, request_id)
+        response = self._generate.remote(list(prompt_ids), parameters, request_id, adapter)
         finished = False
         try:
             async for delta in response:
@@ -121,6 +139,14 @@ class RemoteEngine:
         finally:
             if not finished:
                 response.cancel()
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """As the engine's, of one replica."""
+        try:
+            vectors: list[list[float]] = await self._handle.embed.remote([list(ids) for ids in prompts])
+        except (RayError, RayServeException) as error:
+            raise ServingError(_reason(error)) from error
+        return vectors
 
     async def check_health(self) -> None:
         """Ask one replica."""

@@ -49,7 +49,10 @@ class SamplingParameters:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """The natural logarithm of a chosen token's probability; `top` has (token id, logprob), likeliest first."""
+    """The natural logarithm of a chosen token's probability; `top` has (token id, logprob), likeliest first.
+
+    Both are of the model's own distribution: raw logits, before temperature, penalties and grammar.
+    """
 
     logprob: float
     top: tuple[tuple[int, float], ...] = ()

@@ -16,11 +16,12 @@ from typing import Any
 
 from heliostat.errors import ServingError
 from heliostat.serving.config import OpenVINOEngineConfig
-from heliostat.serving.engines.interface import EngineStats, SamplingParameters, TokenDelta
+from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
 from heliostat.serving.engines.requests import RequestTable
 
 LINE_LIMIT_BYTES = 1 << 24
 EXIT_TIMEOUT_SECONDS = 10.0
+CAPABILITIES = Capabilities()
 
 
 class OpenVINOEngine:
@@ -61,6 +62,11 @@ class OpenVINOEngine:
         return engine
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return CAPABILITIES
+
+    @property
     def max_context_tokens(self) -> int:
         """The longest prompt and answer together."""
         return self._max_context_tokens
@@ -71,7 +77,11 @@ class OpenVINOEngine:
         return self._process.pid
 
     async def generate(
-        self, prompt_ids: Sequence[int], parameters: SamplingParameters, request_id: str
+        self,
+        prompt_ids: Sequence[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """Deltas until one has a finish reason; see the interface."""
         stream = self._requests.open(request_id)
@@ -86,6 +96,17 @@ class OpenVINOEngine:
         """Free a request's slot; nothing happens when it has ended."""
         if self._requests.end(request_id) and not self._requests.failure:
             self._send({"abort": request_id})
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Refused: its capabilities say no."""
+        raise ServingError("this engine gives no embeddings")
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Refused: its capabilities say no."""
+        raise ServingError(f"this engine takes no adapters, so {name} cannot be loaded")
+
+    async def unload_adapter(self, name: str) -> None:
+        """Nothing to let go of."""
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""

@@ -12,7 +12,7 @@ from heliostat.serving.config import (
     OpenVINOEngineConfig,
     TransformersEngineConfig,
 )
-from heliostat.serving.engines.interface import Engine
+from heliostat.serving.engines.interface import Capabilities, Engine
 
 CHOSEN: dict[str, OpenVINOEngineConfig | TransformersEngineConfig] = {
     "quantized": OpenVINOEngineConfig(),
@@ -63,6 +63,17 @@ async def start_engine(config: OpenVINOEngineConfig | TransformersEngineConfig, 
     from heliostat.serving.engines.transformers_engine import TransformersEngine
 
     return await TransformersEngine.start(folder, config, limit)
+
+
+def capabilities_of(config: OpenVINOEngineConfig | TransformersEngineConfig) -> Capabilities:
+    """What the engine of this config can do, without loading it."""
+    if isinstance(config, OpenVINOEngineConfig):
+        from heliostat.serving.engines import openvino
+
+        return openvino.CAPABILITIES
+    from heliostat.serving.engines import transformers_engine
+
+    return transformers_engine.CAPABILITIES
 
 
 def max_context_tokens(folder: Path) -> int:

@@ -12,9 +12,17 @@ from typing import Any
 from heliostat.errors import ServingError
 from heliostat.models.loading import load_model
 from heliostat.serving.config import TransformersEngineConfig
-from heliostat.serving.engines.interface import EngineStats, FinishReason, SamplingParameters, TokenDelta
+from heliostat.serving.engines.interface import (
+    Capabilities,
+    EngineStats,
+    FinishReason,
+    SamplingParameters,
+    TokenDelta,
+)
 from heliostat.serving.engines.requests import RequestTable
 from heliostat.serving.engines.sampling import next_token
+
+CAPABILITIES = Capabilities()
 
 
 @dataclass
@@ -53,12 +61,21 @@ class TransformersEngine:
         return cls(await asyncio.to_thread(load_model, folder), config, max_context_tokens)
 
     @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return CAPABILITIES
+
+    @property
     def max_context_tokens(self) -> int:
         """The longest prompt and answer together."""
         return self._max_context_tokens
 
     async def generate(
-        self, prompt_ids: Sequence[int], parameters: SamplingParameters, request_id: str
+        self,
+        prompt_ids: Sequence[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """Deltas until one has a finish reason; see the interface."""
         stream = self._requests.open(request_id)
@@ -76,6 +93,17 @@ class TransformersEngine:
         job = self._by_id.pop(request_id, None)
         if job:
             job.cancelled.set()
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Refused: its capabilities say no."""
+        raise ServingError("this engine gives no embeddings")
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Refused: its capabilities say no."""
+        raise ServingError(f"this engine takes no adapters, so {name} cannot be loaded")
+
+    async def unload_adapter(self, name: str) -> None:
+        """Nothing to let go of."""
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""
