@@ -64,6 +64,7 @@ class ChatCompletionRequest(Incoming):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None
     seed: int | None = None
+    user: str | None = None
     stop: str | tuple[str, ...] | None = None
 
     @classmethod

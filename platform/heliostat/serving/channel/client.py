@@ -98,7 +98,8 @@ class ChannelClient:
             ElsewhereError, ServingError: as `generate`.
         """
         self._refuse_closed()
-        future = self._vectors[request_id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[list[float]]] = asyncio.get_running_loop().create_future()
+        self._vectors[request_id] = future
         try:
             self._writer.write(line({"embed": request_id, "prompts": [list(prompt) for prompt in prompts]}))
             return await future

@@ -1,10 +1,12 @@
-"""The one place that knows what is deployed and who answers: gateways and replicas report here, and read here.
+"""The one place that knows what is deployed and who answers: gateways and replicas report here, and read
+here.
 
 Lives in an actor of its own (see the edge). Everything that must last is in the workspace's deployments/; the
 replicas and gateways of a controller that was restarted report again within a second.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -51,7 +53,7 @@ class Controller:
         self._records = {record.endpoint.name: record for record in records or []}
         self._seen: dict[str, _Seen] = {}
         self._gateways: dict[str, Gateway] = {}
-        self._revision = 1
+        self._revision = time.time_ns()  # never again one that a gateway had of a controller before this
         self._changed = asyncio.Event()
 
     @property
@@ -90,7 +92,9 @@ class Controller:
     def replicas(self, app_name: str) -> list[tuple[Replica, EngineStats]]:
         """The replicas of a version."""
         self._expire()
-        return [(seen.replica, seen.stats) for seen in self._seen.values() if seen.replica.app_name == app_name]
+        return [
+            (seen.replica, seen.stats) for seen in self._seen.values() if seen.replica.app_name == app_name
+        ]
 
     def is_ready(self, app_name: str) -> bool:
         """Whether there is a gateway and every one can answer for a version."""
@@ -104,10 +108,8 @@ class Controller:
         self._expire()
         if known == self._revision:
             changed = self._changed
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), wait_seconds)
-            except TimeoutError:
-                pass
         return self._snapshot()
 
     def leave(self, gateway_id: str) -> None:

@@ -1,8 +1,8 @@
 """A gateway's view of the replicas: connections to all of them, and which one takes the next request.
 
-A request whose replica is lost, full or leaving before anything of the answer was seen goes to another one; where
-there is none it waits for one to come (a version at rest is woken first). A version whose replicas are all full
-refuses at once.
+A request whose replica is lost, full or leaving before anything of the answer was seen goes to another one;
+where there is none it waits for one to come (a version at rest is woken first). A version whose replicas
+are all full refuses at once.
 """
 
 import asyncio
@@ -46,7 +46,9 @@ class _Link:
         return self.load >= self.replica.capacity
 
     def turned_away(self, error: ElsewhereError, refused: set[str]) -> None:
-        """Note why this replica did not take a request: other gateways filled it, or it is not to be asked."""
+        """Note why this replica did not take a request: other gateways filled it, or it is not to be
+        asked.
+        """
         if error.full:
             self.others = self.replica.capacity - self.client.num_requests
         else:
@@ -91,6 +93,10 @@ class Fleet:
     def engine(self, app_name: str) -> "VersionEngine":
         """The replicas of a version as one engine."""
         return VersionEngine(self, app_name)
+
+    def has_been_up(self, app_name: str) -> bool:
+        """Whether a version ever had a replica."""
+        return app_name in self._known
 
     def facts(self, app_name: str) -> tuple[Capabilities, int]:
         """What a version's engine can do and its longest context in tokens; known once it had a replica.

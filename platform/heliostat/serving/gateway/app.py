@@ -8,9 +8,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,8 +27,8 @@ from heliostat.serving.api.errors import (
     RefusedRequest,
     engine_failure,
     error_body,
+    overloaded,
     too_large,
-    unknown_model,
     wrong_key,
 )
 from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
@@ -44,16 +44,33 @@ from heliostat.serving.api.protocol import (
     ModelList,
     Usage,
 )
+from heliostat.serving.fleet.dispatch import FullError
 from heliostat.serving.gateway.api_keys import ApiKeys
 
+SESSION_HEADER = "x-session-id"
+"""Requests with the same one go to the same version; without it OpenAI's field `user` counts."""
+VERSION_HEADER = "x-heliostat-version"
 DONE = b"data: [DONE]\n\n"
 logger = logging.getLogger(__name__)
 
 
-def build_gateway(
-    models: Mapping[str, ServedModel], keys: ApiKeys | None = None, max_request_bytes: int = 4 * 2**20
-) -> ASGIApp:
-    """The application that serves `models`, by id; with `keys`, only to those who send one."""
+class Models(Protocol):
+    """What can be asked for."""
+
+    @property
+    def names(self) -> list[str]:
+        """The endpoints, by name."""
+
+    def choose(self, name: str, session: str | None) -> tuple[ServedModel, str]:
+        """The model that answers a request for an endpoint, and its version's label.
+
+        Raises:
+            RefusedRequest: there is no endpoint of that name.
+        """
+
+
+def build_gateway(models: Models, keys: ApiKeys | None = None, max_request_bytes: int = 4 * 2**20) -> ASGIApp:
+    """The application that serves `models`; with `keys`, only to those who send one."""
     gateway = _Gateway(models, max_request_bytes)
     application = Starlette(
         routes=[
@@ -75,47 +92,47 @@ def build_gateway(
 class _Gateway:
     """The endpoints."""
 
-    def __init__(self, models: Mapping[str, ServedModel], max_request_bytes: int) -> None:
+    def __init__(self, models: Models, max_request_bytes: int) -> None:
         self._models = models
         self._max_request_bytes = max_request_bytes
 
     async def health(self, request: Request) -> Response:
         """200 when every engine is able to work, else 503 and why."""
         try:
-            for model in self._models.values():
+            for model in self._all():
                 await model.engine.check_health()
         except HeliostatError as error:
             return JSONResponse(
-                {"status": "unhealthy", "reason": str(error), "models": list(self._models)}, 503
+                {"status": "unhealthy", "reason": str(error), "models": self._models.names}, 503
             )
-        return JSONResponse({"status": "ok", "models": list(self._models)})
+        return JSONResponse({"status": "ok", "models": self._models.names})
 
     async def list_models(self, request: Request) -> Response:
         """All served models."""
-        return _json(ModelList(object="list", data=[_card(model) for model in self._models.values()]))
+        return _json(ModelList(object="list", data=[_card(model) for model in self._all()]))
 
     async def retrieve_model(self, request: Request) -> Response:
         """One model."""
-        return _json(_card(self._model(request.path_params["model_id"])))
+        return _json(_card(self._models.choose(request.path_params["model_id"], None)[0]))
 
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
         asked = ChatCompletionRequest.parse(await self._body(request))
-        model = self._model(asked.model)
+        model, version = self._models.choose(asked.model, request.headers.get(SESSION_HEADER) or asked.user)
         prompt = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
         reply = _Reply(asked, model, len(prompt.token_ids))
         deltas = answer(prompt, model, reply.id)
         if not asked.stream:
             whole = await while_connected(request.receive, reply.whole(deltas))
-            return Response(status_code=499) if whole is None else whole
+            return Response(status_code=499) if whole is None else _labelled(whole, version)
         # The first delta is awaited before the status is sent: until then a fault is an HTTP error.
         started = await while_connected(request.receive, first_of(deltas))
-        return Response(status_code=499) if started is None else EventStream(reply.events(*started))
+        if started is None:
+            return Response(status_code=499)
+        return _labelled(EventStream(reply.events(*started)), version)
 
-    def _model(self, model_id: str) -> ServedModel:
-        if model_id not in self._models:
-            raise unknown_model(model_id, list(self._models))
-        return self._models[model_id]
+    def _all(self) -> list[ServedModel]:
+        return [self._models.choose(name, None)[0] for name in self._models.names]
 
     async def _body(self, request: Request) -> Any:
         """The decoded body, read no further than the limit."""
@@ -215,6 +232,11 @@ def _path(scope: Scope) -> str:
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
+def _labelled(response: Response, version: str) -> Response:
+    response.headers[VERSION_HEADER] = version
+    return response
+
+
 def _card(model: ServedModel) -> ModelCard:
     return ModelCard(
         id=model.id,
@@ -239,7 +261,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _refuse_engine(request: Request, error: Exception) -> Response:
-    """The engine failed in front of the first token."""
+    """The engine failed in front of the first token, or takes no more."""
+    if isinstance(error, FullError):
+        headers = {"retry-after": str(error.retry_after_seconds)}
+        return JSONResponse(overloaded(str(error)).body, 429, headers)
     refusal = engine_failure(str(error))
     return JSONResponse(refusal.body, refusal.status)
 
