@@ -79,10 +79,12 @@ class ScalingConfig(Config):
 class ServeConfig(Config):
     """One endpoint: a model, its engine, where it listens and how much it takes on."""
 
-    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"startup_timeout_seconds"})
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"startup_timeout_seconds", "weight"})
 
     name: Name | None = None
     """The model's name in the API; None takes the artifact's."""
+    weight: float = Field(default=100, ge=0, le=100)
+    """Percent of the requests for this version where the name is served already; below 100 it is a canary."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 picks a free one."""

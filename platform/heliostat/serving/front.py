@@ -1,12 +1,12 @@
 """The cluster's one gateway: where it listens, and bringing it up."""
 
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from heliostat.errors import ServingError
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.ports import check_port_free, free_port
-from heliostat.serving.rollout import wait_until
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
@@ -35,7 +35,7 @@ def check_address(config: ServeConfig) -> str | None:
     return url
 
 
-def open_gateway(config: ServeConfig) -> str:
+def open_gateway(config: ServeConfig, controller: Any) -> str:
     """The URL of this cluster's gateway, which is started where there is none.
 
     Raises:
@@ -43,13 +43,14 @@ def open_gateway(config: ServeConfig) -> str:
     """
     from heliostat.serving.deployments import applications
     from heliostat.serving.deployments.gateway_replica import GatewaySpec
+    from heliostat.serving.deployments.rollout import wait_until
 
     url = check_address(config)
     if url:
         return url
     port = config.port or free_port(config.host)
     url = f"http://{reachable(config.host)}:{port}"
-    applications.start_gateway(GatewaySpec(url, config.host, port, config))
+    applications.start_gateway(GatewaySpec(url, config.host, port, config, controller))
     deadline = time.monotonic() + config.startup_timeout_seconds
     try:
         wait_until(lambda: _standing_url() is not None, applications.GATEWAY_APP, deadline)
@@ -68,8 +69,8 @@ def reachable(host: str) -> str:
 
 def _standing_url() -> str | None:
     """Where this cluster's gateways say that they listen."""
-    from heliostat.serving.deployments import controller_actor
+    from heliostat.serving.deployments.calls import call, find_controller
 
-    controller = controller_actor.find_controller()
-    gateways = controller_actor.call(controller.gateways) if controller else {}
+    controller = find_controller()
+    gateways = call(controller.gateways) if controller else {}
     return next((gateway.url for gateway in gateways.values()), None)

@@ -14,23 +14,24 @@ from heliostat.records import Artifact, now
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.serving.front import check_address, open_gateway
-from heliostat.serving.rollout import Rollout, next_label, standing_record, take_down
 from heliostat.workspace import Workspace
 
 __all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]
 
 
-def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace, weight: float = 100) -> Endpoint:
+def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> Endpoint:
     """Serve a model or quantized artifact under a name; other endpoints stay as they are.
 
-    Where the name is served already, this becomes a new version beside the old ones, which gets `weight`
-    percent of the requests once it answers; with 100 the old ones end behind the answers they are giving.
+    Where the name is served already, this becomes a new version beside the old ones, which gets
+    `config.weight` percent of the requests once it answers; with 100 the old ones end behind the answers
+    they are giving.
 
     Raises:
         ServingError: the engine does not fit the artifact, the port is taken, or the model does not load.
         ClusterError: the cluster can never give the resources asked for.
     """
     from heliostat.serving.deployments import applications, controller_actor
+    from heliostat.serving.deployments.rollout import Rollout, next_label, standing_record
 
     started = time.monotonic()
     name = config.name or model_name(model)
@@ -38,13 +39,13 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace, wei
     require_resources(config.resources, config.least_replicas, "serve")
     applications.start_serve()
     controller = controller_actor.start_controller()
-    url = open_gateway(config)
+    url = open_gateway(config, controller)
     standing = standing_record(name)
     label = next_label(name, workspace, standing)
     version = Version(
         label=label,
         app_name=f"heliostat-{name}-{label}",
-        weight=weight if standing else 100,
+        weight=config.weight if standing else 100,
         artifact_id=model.id,
         artifact_uri=model.uri,
         engine=engine.kind,
@@ -82,6 +83,8 @@ def check_endpoint(config: ServeConfig) -> None:
 
 def shutdown_endpoint(endpoint: Endpoint) -> None:
     """Let answers under way finish, then remove the endpoint; others stay."""
+    from heliostat.serving.deployments.rollout import take_down
+
     take_down(endpoint.name)
     mark_stopped(endpoint)
 

@@ -25,6 +25,7 @@ KILL_AFTER_SECONDS = 10.0
 """So much longer than the drain Serve waits before it kills a replica."""
 DRAIN_POLL_SECONDS = 0.1
 METRICS_SECONDS = 0.5
+CODE_VERSION = "1"
 HEAD_NODE = "node:__internal_head__"
 
 
@@ -89,6 +90,7 @@ def start_version(spec: EngineSpec) -> None:
         health_check_timeout_s=10,
         max_constructor_retry_count=1,
     )
+    engine._version = CODE_VERSION  # else each change of their number would restart all replicas
     _run(engine.bind(spec), spec.app_name)
 
 

@@ -10,17 +10,17 @@ import ray
 from ray.experimental import internal_kv
 
 from heliostat.endpoints import DeploymentRecord
-from heliostat.errors import ClusterError
+from heliostat.errors import HeliostatError
+from heliostat.serving.deployments import operations
+from heliostat.serving.deployments.calls import NAME, NAMESPACE
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.routes import Replica, Snapshot
+from heliostat.serving.fleet.status import EndpointStatus
 from heliostat.storage import split_uri
 
-NAME = "heliostat-controller"
-NAMESPACE = "heliostat"
 RECORDS_KEY = b"heliostat-served"
 MAX_CONCURRENCY = 1000  # each gateway has a call that waits
-CALL_TIMEOUT_SECONDS = 30.0
 logger = logging.getLogger(__name__)
 
 
@@ -31,6 +31,7 @@ class ControllerActor:
     def __init__(self, secret: str) -> None:
         self._secret = secret
         self._controller = Controller(_remembered())
+        self._one_at_a_time = asyncio.Lock()
 
     async def secret(self) -> str:
         """What gateways say to engines."""
@@ -46,6 +47,19 @@ class ControllerActor:
         """Stop sending requests to an endpoint."""
         self._controller.drop(name)
         self._remember()
+
+    async def operate(self, what: str, name: str, values: dict[str, Any]) -> DeploymentRecord | str | None:
+        """Do one of the operations to an endpoint; the record behind it, or why it cannot be done."""
+        itself = ray.get_runtime_context().current_actor
+        try:
+            async with self._one_at_a_time:
+                return await asyncio.to_thread(operations.operate, itself, what, name, values)
+        except HeliostatError as error:
+            return str(error)
+
+    async def status(self) -> list[EndpointStatus]:
+        """Every endpoint with its versions and replicas."""
+        return self._controller.status()
 
     async def records(self) -> dict[str, DeploymentRecord]:
         """What is deployed."""
@@ -113,23 +127,3 @@ def start_controller() -> Any:
         max_concurrency=MAX_CONCURRENCY,
     )
     return actor.remote(secrets.token_hex(32))
-
-
-def find_controller() -> Any | None:
-    """This cluster's controller, or None where nothing was deployed."""
-    try:
-        return ray.get_actor(NAME, namespace=NAMESPACE)
-    except ValueError:
-        return None
-
-
-def call(method: Any, *arguments: Any) -> Any:
-    """Ask the controller from a driver.
-
-    Raises:
-        ClusterError: it does not answer.
-    """
-    try:
-        return ray.get(method.remote(*arguments), timeout=CALL_TIMEOUT_SECONDS)
-    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
-        raise ClusterError(f"this cluster's serving controller does not answer: {error}") from error

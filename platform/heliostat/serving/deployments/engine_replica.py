@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 from ray import serve
@@ -14,7 +15,6 @@ from ray.exceptions import RayError
 from heliostat.records import Artifact
 from heliostat.serving.channel.server import ChannelServer
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
-from heliostat.serving.deployments.controller_actor import start_controller
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.engines.selection import start_engine
 from heliostat.serving.fleet.routes import Replica
@@ -34,6 +34,7 @@ class EngineSpec:
     engine: OpenVINOEngineConfig | TransformersEngineConfig
     secret: str
     only_this_host: bool
+    controller: Any
 
 
 class EngineReplica:
@@ -41,7 +42,7 @@ class EngineReplica:
 
     async def __init__(self, spec: EngineSpec) -> None:  # type: ignore[misc]  # Serve awaits it
         self._spec = spec
-        self._controller = start_controller()
+        self._controller = spec.controller
         folder = await asyncio.to_thread(artifact_folder, spec.artifact)
         self._engine = await start_engine(spec.engine, folder)
         host = "127.0.0.1" if spec.only_this_host else ray.util.get_node_ip_address()

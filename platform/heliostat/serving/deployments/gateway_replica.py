@@ -8,16 +8,18 @@ import contextlib
 import logging
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from ray import serve
 from ray.exceptions import RayError
 
+from heliostat.endpoints import DeploymentRecord
 from heliostat.errors import ServingError
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.deployments.controller_actor import start_controller
 from heliostat.serving.fleet.controller import Gateway
 from heliostat.serving.fleet.dispatch import Fleet
+from heliostat.serving.fleet.status import EndpointStatus
 from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.gateway.catalogue import Catalogue
@@ -38,6 +40,7 @@ class GatewaySpec:
     host: str
     port: int
     config: ServeConfig
+    controller: Any
 
 
 class GatewayReplica:
@@ -46,7 +49,7 @@ class GatewayReplica:
     async def __init__(self, spec: GatewaySpec) -> None:  # type: ignore[misc]  # Serve awaits it
         self._spec = spec
         self._id = uuid.uuid4().hex
-        self._controller = start_controller()
+        self._controller = spec.controller
         self._wakes: dict[str, asyncio.Task[None]] = {}
         secret = await self._controller.secret.remote()
         self._fleet = Fleet(secret, self._wake, spec.config.wait_for_replica_seconds)
@@ -54,10 +57,26 @@ class GatewayReplica:
         self._revision = 0
         listening = listening_socket(spec.host, spec.port)
         keys = ApiKeys.read(spec.config.api_key_file) if spec.config.api_key_file else None
-        application = build_gateway(self._catalogue, keys, spec.config.max_request_bytes)
+        application = build_gateway(self._catalogue, keys, spec.config.max_request_bytes, self)
         self._server = uvicorn.Server(_options(application, spec.config))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         self._watching = asyncio.create_task(self._watch())
+
+    async def status(self) -> list[EndpointStatus]:
+        """Every endpoint of the cluster."""
+        endpoints: list[EndpointStatus] = await self._ask(self._controller.status)
+        return endpoints
+
+    async def operate(self, what: str, name: str, values: dict[str, Any]) -> DeploymentRecord | str | None:
+        """Have the controller change an endpoint."""
+        done: DeploymentRecord | str | None = await self._ask(self._controller.operate, what, name, values)
+        return done
+
+    async def _ask(self, method: Any, *arguments: Any) -> Any:
+        try:
+            return await method.remote(*arguments)
+        except RayError as error:
+            raise ServingError(f"the controller does not answer: {error}") from error
 
     async def check_health(self) -> None:
         """Called by Serve, which restarts a replica that raises here.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from heliostat.endpoints import DeploymentRecord
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.fleet.routes import Replica, Route, Snapshot
+from heliostat.serving.fleet.status import EndpointStatus, version_status
 
 SILENT_SECONDS = 5.0
 """A replica or gateway that was not heard of for so long is gone."""
@@ -100,6 +101,19 @@ class Controller:
         """Whether there is a gateway and every one can answer for a version."""
         gateways = self.gateways.values()
         return bool(gateways) and all(app_name in gateway.ready for gateway in gateways)
+
+    def status(self) -> list[EndpointStatus]:
+        """Every endpoint with its versions and replicas, by name."""
+        return [
+            EndpointStatus(
+                name=name,
+                url=record.endpoint.url,
+                versions=tuple(
+                    version_status(version, self.replicas(version.app_name)) for version in record.versions
+                ),
+            )
+            for name, record in sorted(self._records.items())
+        ]
 
     async def watch(self, gateway_id: str, gateway: Gateway, known: int, wait_seconds: float) -> Snapshot:
         """Take a gateway's word, and tell it what there is: at once when that changed, else after a while."""

@@ -45,6 +45,7 @@ from heliostat.serving.api.protocol import (
     Usage,
 )
 from heliostat.serving.fleet.dispatch import FullError
+from heliostat.serving.gateway.admin import Admin, Steering
 from heliostat.serving.gateway.api_keys import ApiKeys
 
 SESSION_HEADER = "x-session-id"
@@ -69,8 +70,16 @@ class Models(Protocol):
         """
 
 
-def build_gateway(models: Models, keys: ApiKeys | None = None, max_request_bytes: int = 4 * 2**20) -> ASGIApp:
-    """The application that serves `models`; with `keys`, only to those who send one."""
+def build_gateway(
+    models: Models,
+    keys: ApiKeys | None = None,
+    max_request_bytes: int = 4 * 2**20,
+    steering: Steering | None = None,
+) -> ASGIApp:
+    """The application that serves `models`; with `keys`, only to those who send one.
+
+    With `steering` it has the admin routes.
+    """
     gateway = _Gateway(models, max_request_bytes)
     application = Starlette(
         routes=[
@@ -78,6 +87,7 @@ def build_gateway(models: Models, keys: ApiKeys | None = None, max_request_bytes
             Route("/v1/models", gateway.list_models),
             Route("/v1/models/{model_id:path}", gateway.retrieve_model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
+            *(Admin(steering).routes if steering else ()),
         ],
         exception_handlers={
             RefusedRequest: _refuse,

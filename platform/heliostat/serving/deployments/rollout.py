@@ -18,6 +18,9 @@ from heliostat.errors import ServingError
 from heliostat.ray_session import is_local
 from heliostat.records import Artifact, Provenance
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
+from heliostat.serving.deployments import applications
+from heliostat.serving.deployments.calls import call, find_controller
+from heliostat.serving.deployments.engine_replica import EngineSpec
 from heliostat.workspace import Workspace
 
 POLL_SECONDS = 0.05
@@ -40,12 +43,9 @@ class Rollout:
         Raises:
             ServingError: it does not come up; what served before goes on as it did.
         """
-        from heliostat.serving.deployments import applications, controller_actor
-        from heliostat.serving.deployments.engine_replica import EngineSpec
-
-        secret = controller_actor.call(self.controller.secret)
+        secret = call(self.controller.secret)
         alone = applications.one_host()
-        spec = EngineSpec(version.app_name, model, self.config, engine, secret, only_this_host=alone)
+        spec = EngineSpec(version.app_name, model, self.config, engine, secret, alone, self.controller)
         applications.start_version(spec)
         before = self.standing.versions if self.standing else ()
         resting = version.model_copy(update={"weight": 0.0})
@@ -66,8 +66,6 @@ class Rollout:
         end_unused(before, (*rest, version))
 
     def _put(self, versions: tuple[Version, ...], before: tuple[Version, ...] = ()) -> None:
-        from heliostat.serving.deployments import controller_actor
-
         main = max(versions, key=lambda version: version.weight)
         record = DeploymentRecord(
             endpoint=self.endpoint,
@@ -82,35 +80,27 @@ class Rollout:
             versions=versions,
             before=before,
         )
-        controller_actor.call(self.controller.put, record)
+        call(self.controller.put, record)
 
     def _put_back(self) -> None:
         """As it was before this change."""
-        from heliostat.serving.deployments import controller_actor
-
         if self.standing:
-            controller_actor.call(self.controller.put, self.standing)
+            call(self.controller.put, self.standing)
         else:
-            controller_actor.call(self.controller.drop, self.endpoint.name)
+            call(self.controller.drop, self.endpoint.name)
 
     def _has_replicas(self, version: Version) -> bool:
-        from heliostat.serving.deployments import controller_actor
-
-        there = controller_actor.call(self.controller.replicas, version.app_name)
+        there = call(self.controller.replicas, version.app_name)
         return len(there) >= self.config.least_replicas
 
     def _is_ready(self, version: Version) -> bool:
-        from heliostat.serving.deployments import controller_actor
-
-        return bool(controller_actor.call(self.controller.is_ready, version.app_name))
+        return bool(call(self.controller.is_ready, version.app_name))
 
 
 def standing_record(name: str) -> DeploymentRecord | None:
     """What serves a name on this cluster, or None."""
-    from heliostat.serving.deployments import controller_actor
-
-    controller = controller_actor.find_controller()
-    records = controller_actor.call(controller.records) if controller else {}
+    controller = find_controller()
+    records = call(controller.records) if controller else {}
     return records.get(name)
 
 
@@ -133,8 +123,6 @@ def reweighed(versions: Sequence[Version], share: float) -> tuple[Version, ...]:
 
 def end_unused(before: Sequence[Version], now: Sequence[Version]) -> None:
     """Let the replicas of versions that are not served any more finish what they answer, and end them."""
-    from heliostat.serving.deployments import applications
-
     kept = {version.app_name for version in now}
     for version in before:
         if version.app_name not in kept:
@@ -143,11 +131,9 @@ def end_unused(before: Sequence[Version], now: Sequence[Version]) -> None:
 
 def take_down(name: str) -> None:
     """Stop serving a name; nothing happens where it is not served."""
-    from heliostat.serving.deployments import controller_actor
-
-    standing = standing_record(name)
-    if standing:
-        controller_actor.call(controller_actor.start_controller().drop, name)
+    controller, standing = find_controller(), standing_record(name)
+    if controller and standing:
+        call(controller.drop, name)
         end_unused(standing.versions, ())
 
 
@@ -157,8 +143,6 @@ def wait_until(condition: Callable[[], bool], app_name: str, deadline: float) ->
     Raises:
         ServingError: the application failed, or it did not hold in time.
     """
-    from heliostat.serving.deployments import applications
-
     while not condition():
         status = applications.application_status(app_name)
         if status.failed:
