@@ -71,8 +71,7 @@ def test_a_canary_a_promotion_and_a_rollback_fail_no_request(endpoint, artifact,
         assert [(version["label"], version["weight"]) for version in versions_of(endpoint)] == [("v1", 100)]
         before = load.outcomes.versions["v1"]
         load.wait_for(lambda seen: seen.versions["v1"] > before + 10)
-    assert load.outcomes.failures == []
-    assert load.outcomes.kinds["cut"] == 0
+    assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures
 
 
 def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
@@ -95,4 +94,4 @@ def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
         os.kill(last["process"], signal.SIGKILL)  # now there is none, and requests wait
         seen = load.outcomes.kinds["ok"]
         load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 10)
-    assert load.outcomes.failures == []
+    assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures  # cut streams go on elsewhere

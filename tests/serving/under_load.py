@@ -48,7 +48,9 @@ class Load:
 
     async def _all(self) -> None:
         async with httpx.AsyncClient(timeout=120) as client:
-            await asyncio.gather(*(self._one(client, bool(number % 2)) for number in range(self._num_clients)))
+            await asyncio.gather(
+                *(self._one(client, bool(number % 2)) for number in range(self._num_clients))
+            )
 
     async def _one(self, client: httpx.AsyncClient, stream: bool) -> None:
         while not self._stop.is_set():

@@ -1,14 +1,14 @@
 """A gateway's view of the replicas: connections to all of them, and which one takes the next request.
 
-A request whose replica is lost, full or leaving before anything of the answer was seen goes to another one;
-where there is none it waits for one to come (a version at rest is woken first). A version whose replicas
-are all full refuses at once.
+A request whose replica is lost, full or leaving goes to another one; where there is none it waits for one to
+come (a version at rest is woken first). A version whose replicas are all full refuses at once.
 """
 
 import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from heliostat.errors import ServingError
 from heliostat.serving.channel.client import ChannelClient
@@ -167,8 +167,16 @@ class Fleet:
         return asyncio.get_running_loop().time() + self._wait_seconds
 
 
+def _can_go_on(parameters: SamplingParameters) -> bool:
+    """Whether an answer that was cut off can be continued from its tokens as if they were prompt."""
+    counted = parameters.presence_penalty or parameters.frequency_penalty
+    return parameters.grammar is None and not counted
+
+
 class VersionEngine:
-    """A token source over all replicas of a version."""
+    """A token source over all replicas of a version; an answer that its replica's end cuts off goes on at
+    another.
+    """
 
     def __init__(self, fleet: Fleet, app_name: str) -> None:
         self._fleet = fleet
@@ -199,19 +207,24 @@ class VersionEngine:
         """
         deadline = self._fleet.deadline()
         refused: set[str] = set()
+        had: list[int] = []
         while True:
             link = await self._fleet.choose(self._app_name, refused, deadline)
-            begun = False
-            deltas = link.client.generate(prompt_ids, parameters, request_id, adapter)
+            rest = replace(parameters, max_tokens=parameters.max_tokens - len(had))
+            deltas = link.client.generate([*prompt_ids, *had], rest, request_id, adapter)
             try:
                 async with contextlib.aclosing(deltas):
                     async for delta in deltas:
-                        begun = True
+                        had += delta.token_ids
                         yield delta
                 return
             except ElsewhereError as error:
-                if begun:
+                if had and not _can_go_on(parameters):
                     raise
+                if len(had) >= parameters.max_tokens:  # only the word that it ended was lost
+                    yield TokenDelta((), "length")
+                    return
+                deadline = self._fleet.deadline() if had else deadline
                 link.turned_away(error, refused)
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
