@@ -11,7 +11,7 @@ from tests.serving.under_load import Load
 from heliostat.config import Resources
 from heliostat.control.serving import change_endpoint, endpoints_at
 from heliostat.errors import ServingError
-from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig
+from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
 from heliostat.serving.run import deploy_model, shutdown_endpoint
 from heliostat.workspace import Workspace
 
@@ -95,3 +95,29 @@ def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
         seen = load.outcomes.kinds["ok"]
         load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 10)
     assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures  # cut streams go on elsewhere
+
+
+def test_an_endpoint_at_rest_wakes_grows_with_its_work_and_rests_again(
+    ray_cluster, rolling_workspace, artifact
+):
+    scaling = ScalingConfig(
+        min_replicas=0,
+        max_replicas=2,
+        target_requests=3,
+        upscale_delay_seconds=0.5,
+        downscale_delay_seconds=2,
+        look_back_seconds=2,
+    )
+    config = CONFIG.model_copy(update={"name": "resting", "autoscaling": scaling})
+    endpoint = deploy_model(config, artifact, rolling_workspace)
+    try:
+        wait_for_replicas(endpoint, 0)
+        with Load(endpoint.base_url, "resting", num_clients=8, max_tokens=200) as load:
+            load.wait_for(lambda seen: seen.kinds["ok"] > 0)
+            wait_for_replicas(endpoint, 2)
+            seen = load.outcomes.kinds["ok"]
+            load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 16)
+        wait_for_replicas(endpoint, 0)
+        assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures
+    finally:
+        shutdown_endpoint(endpoint)

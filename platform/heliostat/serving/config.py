@@ -110,6 +110,11 @@ class ServeConfig(Config):
     """How long answers under way may take to finish when a replica is stopped."""
 
     @property
+    def may_rest(self) -> bool:
+        """Whether it may have no replica while nobody asks."""
+        return self.autoscaling is not None and self.autoscaling.min_replicas == 0
+
+    @property
     def least_replicas(self) -> int:
         """Replicas that must be up for it to count as started; one that may rest has to show that it
         loads.

@@ -94,6 +94,11 @@ def start_version(spec: EngineSpec) -> None:
     _run(engine.bind(spec), spec.app_name)
 
 
+def wake(app_name: str) -> Any:
+    """Have a version that may rest bring a replica up; a call that waits for it keeps it from resting again."""
+    return serve.get_deployment_handle(ENGINE_NAME, app_name=app_name).wake.remote()
+
+
 def _replicas(config: ServeConfig) -> dict[str, Any]:
     """How many replicas, in Serve's words."""
     scaling = config.autoscaling

@@ -49,11 +49,14 @@ class Rollout:
         applications.start_version(spec)
         before = self.standing.versions if self.standing else ()
         resting = version.model_copy(update={"weight": 0.0})
+        waking = applications.wake(version.app_name) if self.config.may_rest else None
         try:
             wait_until(lambda: self._has_replicas(version), version.app_name, deadline)
             self._put((*before, resting))
             wait_until(lambda: self._is_ready(version), version.app_name, deadline)
         except BaseException:
+            if waking:
+                waking.cancel()
             self._put_back()
             applications.delete_application(version.app_name)
             raise
