@@ -49,12 +49,32 @@ def status(
     from heliostat.control.serving import endpoints_at
 
     rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for gateway in _gateways(workspace, name, url):
         for endpoint in endpoints_at(gateway):
             if name in (None, endpoint["name"]):
+                notes += [f"{endpoint['name']}: {endpoint['note']}"] if endpoint["note"] else []
                 rows += [_row(endpoint, version) for version in endpoint["versions"]]
     heads = ("NAME", "VERSION", "SHARE", "REPLICAS", "REQUESTS", "TOKENS/S", "KV", "ENGINE", "ARTIFACT")
     print_columns(heads, rows)
+    for note in notes:
+        print(note)
+
+
+@app.command()
+def logs(
+    name: EndpointName,
+    lines: Annotated[int, typer.Option(min=1, max=10_000, help="Of each replica.")] = 100,
+    workspace: WorkspaceRoot = None,
+    url: GatewayUrl = None,
+) -> None:
+    """Show the end of each replica's log."""
+    from heliostat.control.serving import endpoint_logs
+
+    (gateway,) = _gateways(workspace, name, url)
+    for replica, said in endpoint_logs(gateway, name, lines).items():
+        print(f"== {replica}")
+        print("\n".join(said) or "(nothing)")
 
 
 @app.command()

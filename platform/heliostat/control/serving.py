@@ -48,6 +48,17 @@ def endpoints_at(url: str) -> list[dict[str, Any]]:
     return endpoints
 
 
+def endpoint_logs(url: str, name: str, num_lines: int) -> dict[str, list[str]]:
+    """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
+
+    Raises:
+        ServingError: the gateway does not answer, wants a key, or has no such endpoint.
+    """
+    path = f"/admin/endpoints/{name}/logs?lines={num_lines}"
+    logs: dict[str, list[str]] = _ask("GET", url, path, None, CONNECT_TIMEOUT_SECONDS * 2)["logs"]
+    return logs
+
+
 def change_endpoint(url: str, name: str, what: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     """Do one of canary, promote, rollback, scale, delete; the versions behind it.
 

@@ -76,6 +76,17 @@ class ScalingConfig(Config):
         return self
 
 
+class CanaryConfig(Config):
+    """When a canary loses its share of itself, judged by the requests of the last minute."""
+
+    min_requests: int = Field(default=50, ge=1)
+    """Fewer are no reason."""
+    max_error_rate_increase: float = Field(default=0.05, ge=0, le=1)
+    """Above the others' share of failed requests."""
+    max_p95_ratio: float = Field(default=2.0, ge=1)
+    """Times the others' P95."""
+
+
 class ServeConfig(Config):
     """One endpoint: a model, its engine, where it listens and how much it takes on."""
 
@@ -94,6 +105,7 @@ class ServeConfig(Config):
     num_replicas: int = Field(default=1, ge=1)
     autoscaling: ScalingConfig | None = None
     """As many replicas as there is work for, in place of `num_replicas`."""
+    canary: CanaryConfig = CanaryConfig()
     max_ongoing_requests: int = Field(default=128, ge=1)
     """Requests a replica takes on at once, those that wait in its engine included; more are refused (429)."""
     wait_for_replica_seconds: float = Field(default=60, gt=0)

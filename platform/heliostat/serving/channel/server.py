@@ -12,6 +12,7 @@ import orjson
 
 from heliostat.errors import ServingError
 from heliostat.serving.channel.messages import LINE_LIMIT_BYTES, Why, from_delta, line, to_parameters
+from heliostat.serving.channel.own_log import own_log
 from heliostat.serving.engines.interface import Engine
 
 HELLO_TIMEOUT_SECONDS = 10.0
@@ -123,6 +124,9 @@ class _Connection:
             self._begin(message["add"], self._generate(message))
         elif "embed" in message:
             self._begin(message["embed"], self._embed(message))
+        elif "logs" in message:
+            request_id, num_lines = message["logs"]
+            self._say({"said": [request_id, own_log(num_lines)]})
         elif task := self._tasks.get(message["abort"]):
             task.cancel()
 

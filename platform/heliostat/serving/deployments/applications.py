@@ -95,7 +95,7 @@ def start_version(spec: EngineSpec) -> None:
 
 
 def wake(app_name: str) -> Any:
-    """Have a version that may rest bring a replica up; a call that waits for it keeps it from resting again."""
+    """Have a version that may rest bring a replica up; while the call waits it does not rest again."""
     return serve.get_deployment_handle(ENGINE_NAME, app_name=app_name).wake.remote()
 
 

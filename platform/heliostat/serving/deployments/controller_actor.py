@@ -87,6 +87,10 @@ class ControllerActor:
 
     async def watch(self, gateway_id: str, gateway: Gateway, known: int, wait_seconds: float) -> Snapshot:
         """A gateway's word, and the answer to it."""
+        if not self._one_at_a_time.locked():
+            for name, reason in self._controller.failing_canaries().items():
+                logger.warning("%s: its canary loses its share: %s", name, reason)
+                await self.operate("canary", name, {"weight": 0.0, "note": f"canary rolled back: {reason}"})
         return await self._controller.watch(gateway_id, gateway, known, wait_seconds)
 
     async def leave(self, gateway_id: str) -> None:

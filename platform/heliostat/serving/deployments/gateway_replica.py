@@ -72,6 +72,10 @@ class GatewayReplica:
         done: DeploymentRecord | str | None = await self._ask(self._controller.operate, what, name, values)
         return done
 
+    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of each replica's log."""
+        return await self._catalogue.logs(name, num_lines)
+
     async def _ask(self, method: Any, *arguments: Any) -> Any:
         try:
             return await method.remote(*arguments)

@@ -42,8 +42,8 @@ def operate(controller: Any, what: str, name: str, values: dict[str, Any]) -> De
     return methods[what](controller, name, **values)
 
 
-def set_canary(controller: Any, name: str, weight: float) -> DeploymentRecord:
-    """Give the newest version `weight` percent of the requests, and the others the rest.
+def set_canary(controller: Any, name: str, weight: float, note: str | None = None) -> DeploymentRecord:
+    """Give the newest version `weight` percent of the requests, and the others the rest; `note` says why.
 
     Raises:
         ServingError: nothing of that name is served, or it has one version only.
@@ -54,8 +54,10 @@ def set_canary(controller: Any, name: str, weight: float) -> DeploymentRecord:
             f"{name} has one version only; 'heliostat serve deploy RECIPE --weight {weight:g}' adds a second"
         )
     *others, newest = standing.versions
-    versions = (*reweighed(_with_shares(others), 100 - weight), newest.model_copy(update={"weight": weight}))
-    return _change(controller, standing, versions, before=standing.versions)
+    newest = newest.model_copy(update={"weight": weight})
+    versions = (*reweighed(_with_shares(others), 100 - weight), newest)
+    noted = standing.model_copy(update={"note": note})
+    return _change(controller, noted, versions, before=standing.versions)
 
 
 def promote(controller: Any, name: str) -> DeploymentRecord:

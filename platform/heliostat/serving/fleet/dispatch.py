@@ -108,6 +108,17 @@ class Fleet:
             raise ServingError(f"{app_name} has not come up yet; ask again in a moment")
         return self._known[app_name]
 
+    async def logs(self, app_name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of each replica's log, by its id; of one that is lost meanwhile, none."""
+        links = self._of(app_name)
+        asked = (link.client.logs(num_lines, uuid.uuid4().hex) for link in links)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return {
+            link.replica.id: lines
+            for link, lines in zip(links, answers, strict=True)
+            if not isinstance(lines, BaseException)
+        }
+
     def loads(self, app_name: str) -> list[int]:
         """Requests at each replica of a version."""
         return [link.load for link in self._of(app_name)]

@@ -39,6 +39,8 @@ class EndpointStatus(Record):
 
     name: str
     url: str
+    note: str | None
+    """What happened to it of itself, such as a canary that lost its share."""
     versions: tuple[VersionStatus, ...]
 
 

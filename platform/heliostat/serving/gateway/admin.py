@@ -1,7 +1,7 @@
 """The admin routes: how endpoints are doing, and what is done to them. Only for keys with that scope.
 
-GET /admin/endpoints; POST /admin/endpoints/NAME/{canary, promote, rollback, scale}; DELETE
-/admin/endpoints/NAME.
+GET /admin/endpoints, /admin/endpoints/NAME/logs; POST /admin/endpoints/NAME/{canary, promote, rollback,
+scale}; DELETE /admin/endpoints/NAME.
 """
 
 from typing import Any, Protocol
@@ -17,6 +17,8 @@ from heliostat.serving.api.errors import RefusedRequest, too_large
 from heliostat.serving.fleet.status import EndpointStatus
 
 MOST_BYTES = 4096
+USUAL_LINES = 100
+MOST_LINES = 10_000
 
 
 class Steering(Protocol):
@@ -27,6 +29,9 @@ class Steering(Protocol):
 
     async def operate(self, what: str, name: str, values: dict[str, Any]) -> DeploymentRecord | str | None:
         """The record behind a change, or why it cannot be made."""
+
+    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of each replica's log, by `VERSION/REPLICA`."""
 
 
 class _Empty(BaseModel):
@@ -58,6 +63,7 @@ class Admin:
         return [
             Route("/admin/endpoints", self.status),
             Route("/admin/endpoints/{name}", self.delete, methods=["DELETE"]),
+            Route("/admin/endpoints/{name}/logs", self.logs),
             Route(operations, self.operate, methods=["POST"]),
         ]
 
@@ -65,6 +71,13 @@ class Admin:
         """Every endpoint with its versions and replicas."""
         endpoints = [each.model_dump(mode="json") for each in await self._steering.status()]
         return JSONResponse({"endpoints": endpoints})
+
+    async def logs(self, request: Request) -> Response:
+        """The end of each replica's log."""
+        asked = request.query_params.get("lines", str(USUAL_LINES))
+        if not asked.isdecimal() or not 1 <= int(asked) <= MOST_LINES:
+            raise RefusedRequest(f"'lines' must be from 1 to {MOST_LINES}", "invalid_value", param="lines")
+        return JSONResponse({"logs": await self._steering.logs(request.path_params["name"], int(asked))})
 
     async def operate(self, request: Request) -> Response:
         """Change shares or replicas."""

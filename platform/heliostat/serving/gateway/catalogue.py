@@ -74,6 +74,21 @@ class Catalogue:
         version = route.choose(session)
         return self.model(route.name, version), version.label
 
+    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
+
+        Raises:
+            RefusedRequest: there is no endpoint of that name.
+        """
+        route = self._routes.get(name)
+        if route is None:
+            raise unknown_model(name, self.names)
+        logs: dict[str, list[str]] = {}
+        for version in route.versions:
+            of_version = await self._fleet.logs(version.app_name, num_lines)
+            logs |= {f"{version.label}/{replica}": lines for replica, lines in of_version.items()}
+        return logs
+
     def model(self, name: str, version: Version) -> ServedModel:
         """A version as the API sees it."""
         prepared = self._prepared[version.app_name]
