@@ -8,7 +8,10 @@ import pytest
 from tests.serving.in_process import client_of
 
 from heliostat.errors import ServingError
-from heliostat.serving.gateway.api_keys import ApiKeys
+from heliostat.serving.access.admission import Access
+from heliostat.serving.access.config import AccessConfig
+from heliostat.serving.access.key_store import KeyStore
+from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.text.chat import render_conversation
 
@@ -206,7 +209,8 @@ async def test_unknown_paths_and_methods_have_openais_body(client):
 async def test_with_keys_only_their_holders_get_in(served, tmp_path):
     file = tmp_path / "keys"
     file.write_text("secret\n")
-    application = build_gateway({"tiny": served}, ApiKeys.read(str(file)))
+    access = Access(AccessConfig(), KeyStore(plain=PlainKeys.read(str(file))), loopback_only=False)
+    application = build_gateway({"tiny": served}, access)
     async with client_of(application) as client:
         refused = await ask(client)
         assert refused.status_code == 401

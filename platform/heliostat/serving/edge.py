@@ -17,11 +17,14 @@ from heliostat.errors import HeliostatError, ServingError
 from heliostat.models.loading import load_tokenizer
 from heliostat.ray_session import options_of
 from heliostat.records import Artifact
+from heliostat.serving.access.admission import Access
+from heliostat.serving.access.config import AccessConfig
+from heliostat.serving.access.key_store import KeyStore
+from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
 from heliostat.serving.engines.interface import EngineStats, SamplingParameters, TokenDelta
 from heliostat.serving.engines.selection import max_context_tokens, start_engine
-from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.ports import check_port_free, free_port
 from heliostat.storage import artifact_folder
@@ -39,7 +42,7 @@ class Deployment:
     artifact: Artifact
     config: ServeConfig
     engine: OpenVINOEngineConfig | TransformersEngineConfig
-    keys: ApiKeys | None
+    keys: PlainKeys | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ class Gateway:
             max_output_tokens=config.max_output_tokens,
             default_max_tokens=config.default_max_tokens,
         )
-        self._application = build_gateway({model.id: model}, deployment.keys, config.max_request_bytes)
+        keys = deployment.keys
+        access = Access(AccessConfig(), KeyStore(plain=keys), loopback_only=False) if keys else None
+        self._application = build_gateway({model.id: model}, access, config.max_request_bytes)
 
     def __serve_build_asgi_app__(self) -> Any:  # Serve asks for the application by this name
         return self._application

@@ -22,9 +22,9 @@ from heliostat.endpoints import (
 from heliostat.errors import ServingError
 from heliostat.ray_session import is_local, require_resources
 from heliostat.records import Artifact, Provenance, now
+from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
-from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.workspace import Workspace
 
 __all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]
@@ -46,7 +46,7 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     name = config.name or model_name(model)
     app_name = f"heliostat-{name}"
     engine = choose_engine(config.engine, model)
-    keys = ApiKeys.read(config.api_key_file) if config.api_key_file else None
+    keys = PlainKeys.read(config.api_key_file) if config.api_key_file else None
     require_resources(config.resources, config.num_replicas, "serve")
     port = edge.open_http(config)
     routes = edge.routes()
@@ -92,7 +92,7 @@ def check_endpoint(config: ServeConfig) -> None:
     from heliostat.serving import edge
 
     if config.api_key_file:
-        ApiKeys.read(config.api_key_file)
+        PlainKeys.read(config.api_key_file)
     edge.check_http(config)
 
 

@@ -1,5 +1,6 @@
 """Refusals in OpenAI's form: a status and `{"error": {message, type, param, code}}`, codes as strings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from heliostat.errors import ServingError
@@ -11,9 +12,17 @@ SERVER_ERROR = "server_error"
 class RefusedRequest(ServingError):
     """A request that is answered with an error; `str(error)` is the message its sender reads."""
 
-    def __init__(self, message: str, code: str, status: int = 400, param: str | None = None) -> None:
-        """`code` is for programs, `param` names the field at fault."""
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        status: int = 400,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`code` is for programs, `param` names the field at fault, `headers` go with the answer."""
         super().__init__(message)
+        self.headers = dict(headers or {})
         self.code = code
         self.status = status
         self.param = param
@@ -37,13 +46,6 @@ def unknown_model(asked: str, known: list[str]) -> RefusedRequest:
         "model_not_found",
         404,
         "model",
-    )
-
-
-def wrong_key() -> RefusedRequest:
-    """No key, or one that is not in the file."""
-    return RefusedRequest(
-        "Incorrect or missing API key; send it as 'Authorization: Bearer KEY'", "invalid_api_key", 401
     )
 
 

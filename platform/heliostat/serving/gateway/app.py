@@ -21,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliostat.endpoints import HEALTH_PATH
 from heliostat.errors import HeliostatError
+from heliostat.serving.access.admission import Access
+from heliostat.serving.access.config import Route as AccessRoute
 from heliostat.serving.api.answering import ServedModel, TextDelta, answer, prepare
 from heliostat.serving.api.errors import (
     SERVER_ERROR,
@@ -29,7 +31,6 @@ from heliostat.serving.api.errors import (
     error_body,
     too_large,
     unknown_model,
-    wrong_key,
 )
 from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
 from heliostat.serving.api.protocol import (
@@ -44,23 +45,24 @@ from heliostat.serving.api.protocol import (
     ModelList,
     Usage,
 )
-from heliostat.serving.gateway.api_keys import ApiKeys
 
+CHAT_PATH = "/v1/chat/completions"
+CALLER = "heliostat.caller"
 DONE = b"data: [DONE]\n\n"
 logger = logging.getLogger(__name__)
 
 
 def build_gateway(
-    models: Mapping[str, ServedModel], keys: ApiKeys | None = None, max_request_bytes: int = 4 * 2**20
+    models: Mapping[str, ServedModel], access: Access | None = None, max_request_bytes: int = 4 * 2**20
 ) -> ASGIApp:
-    """The application that serves `models`, by id; with `keys`, only to those who send one."""
+    """The application that serves `models`, by id; with `access`, only to those whom it admits."""
     gateway = _Gateway(models, max_request_bytes)
     application = Starlette(
         routes=[
             Route(HEALTH_PATH, gateway.health),
             Route("/v1/models", gateway.list_models),
             Route("/v1/models/{model_id:path}", gateway.retrieve_model),
-            Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
+            Route(CHAT_PATH, gateway.chat_completions, methods=["POST"]),
         ],
         exception_handlers={
             RefusedRequest: _refuse,
@@ -69,7 +71,7 @@ def build_gateway(
             Exception: _refuse_fault,
         },
     )
-    return application if keys is None else _RequireKey(application, keys)
+    return application if access is None else _Gate(application, access)
 
 
 class _Gateway:
@@ -101,6 +103,8 @@ class _Gateway:
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
         asked = ChatCompletionRequest.parse(await self._body(request))
+        if CALLER in request.scope:
+            request.scope[CALLER].check("chat", asked.model)
         model = self._model(asked.model)
         prompt = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
         reply = _Reply(asked, model, len(prompt.token_ids))
@@ -194,18 +198,22 @@ class _Reply:
         return _event(chunk.json_bytes())
 
 
-class _RequireKey:
-    """Lets requests through that carry a key; health is for everybody."""
+class _Gate:
+    """Lets requests through that may come in, and says whose they are; health is for everybody."""
 
-    def __init__(self, application: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, application: ASGIApp, access: Access) -> None:
         self._application = application
-        self._keys = keys
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _path(scope) != HEALTH_PATH:
-            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            if not self._keys.accept(given):
-                await JSONResponse(wrong_key().body, 401)(scope, receive, send)
+        path = _path(scope)
+        if scope["type"] == "http" and path != HEALTH_PATH:
+            peer = scope["client"][0] if scope.get("client") else None
+            route: AccessRoute = "chat" if path == CHAT_PATH else "models"
+            try:
+                scope[CALLER] = self._access.admit(scope["headers"], peer, route)
+            except RefusedRequest as refused:
+                await JSONResponse(refused.body, refused.status, refused.headers)(scope, receive, send)
                 return
         await self._application(scope, receive, send)
 
@@ -235,7 +243,7 @@ def _json(content: Any) -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedRequest)
-    return JSONResponse(error.body, error.status)
+    return JSONResponse(error.body, error.status, error.headers)
 
 
 async def _refuse_engine(request: Request, error: Exception) -> Response:
