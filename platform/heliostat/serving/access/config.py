@@ -90,8 +90,8 @@ class RateLimitConfig(Config):
             raise ValueError(
                 f"storage_url scheme '{parts.scheme}': use memory://, redis://... or rediss://..."
             )
-        if parts.scheme != "memory" and not parts.hostname:
-            raise ValueError("storage_url names no host; write redis://HOST:6379/0")
+        if parts.scheme != "memory" and not (parts.hostname and parts.port):
+            raise ValueError("storage_url names no host and port; write redis://HOST:6379/0")
         return self
 
     @property
