@@ -1,9 +1,9 @@
 """A caller: whose key a request bore, and what that opens."""
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from heliostat.serving.access.config import ROUTES, Limits, Route
+from heliostat.serving.access.patterns import like
 from heliostat.serving.api.errors import RefusedRequest
 
 ANYTHING = ("*",)
@@ -35,7 +35,7 @@ class Caller:
         """Whether one of the key's patterns is the model's name; for lists of models."""
         if len(model) > MAX_MODEL_CHARACTERS:
             return False
-        return any(pattern == "*" or fnmatchcase(model, pattern) for pattern in self.models)
+        return any(like(model, pattern) for pattern in self.models)
 
     def check(self, route: Route, model: str | None = None) -> None:
         """See that the key opens this route and model; call it before looking whether the model exists.
