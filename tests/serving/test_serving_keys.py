@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliostat.cli.app import execute
@@ -18,11 +18,11 @@ from heliostat.serving.access.admission import Access
 from heliostat.serving.access.config import ROUTES, AccessConfig, Limits
 from heliostat.serving.access.key_records import (
     KEYS_PATH,
+    KeyReader,
     KeyScope,
     duration_of,
     make_key,
     moment_of,
-    read_keys,
     write_keys,
 )
 from heliostat.serving.access.key_store import KeyStore
@@ -106,14 +106,15 @@ def test_whatever_is_no_key_is_401(storage, value):
     key, record = KeyStore(storage).create(scope())
     access = access_to(storage)
     value = value.replace(b"KEY", key.encode()).replace(b"PREFIX", record.prefix.encode())
-    started = time.perf_counter()
+    started = time.process_time()
     refused = refusal(access, [(b"authorization", value)])
-    assert time.perf_counter() - started < 0.05
+    assert time.process_time() - started < 0.05
     assert (refused.status, refused.code) == (401, "invalid_api_key")
     assert refused.headers["www-authenticate"] == "Bearer"
     assert key not in str(refused)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_but_the_key_open_a_ring(value):
     key, record = make_key(scope(), datetime.now(UTC))
@@ -279,24 +280,44 @@ def test_a_file_that_vanishes_or_cannot_be_read_leaves_the_old_keys(storage, cap
 def test_a_prefix_that_is_there_twice_is_refused(storage):
     _, record = make_key(scope(), datetime.now(UTC))
     with pytest.raises(ServingError, match="twice"):
-        read_keys(write_keys((record, record)), "keys.json")
+        KeyReader().read(write_keys((record, record)), "keys.json")
+
+
+def test_a_file_laid_out_by_others_means_the_same():
+    records = tuple(make_key(scope(), datetime.now(UTC))[1] for _ in range(3))
+    content = write_keys(records)
+    reader = KeyReader()
+    assert reader.read(content, "keys.json") == records
+    assert reader.read(json.dumps(json.loads(content), indent=2).encode(), "keys.json") == records
+    assert all(a is b for a, b in zip(reader.read(content, ""), reader.read(content, ""), strict=True))
+    assert reader.read(write_keys(()), "keys.json") == ()
+    for damaged in (content.replace(b",\n", b"\n"), content[:-4], content.replace(b'"digest"', b'"digast"')):
+        with pytest.raises(ServingError, match="is no file of keys"):
+            reader.read(damaged, "keys.json")
 
 
 def test_ten_thousand_keys_are_read_and_found_quickly(storage):
-    made = [make_key(scope(networks=["10.0.0.0/8"]), datetime.now(UTC)) for _ in range(10_000)]
-    storage.write_bytes(KEYS_PATH, write_keys(tuple(record for _, record in made)))
-    started = time.perf_counter()
+    narrow = scope(networks=["10.0.0.0/8"])
+    made = [make_key(narrow, datetime.now(UTC)) for _ in range(10_001)]
+    records = tuple(record for _, record in made)
+    storage.write_bytes(KEYS_PATH, write_keys(records[:-1]))
+    started = time.process_time()
     access = access_to(storage)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
     headers = bearer(made[5000][0])
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(1000):
         access.admit(headers, "10.1.2.3", "chat")
-    assert (time.perf_counter() - started) / 1000 < 0.001
-    started = time.perf_counter()
+    assert (time.process_time() - started) / 1000 < 0.001
+    started = time.process_time()
     for _ in range(1000):
         access.refresh()
-    assert (time.perf_counter() - started) / 1000 < 0.001
+    assert (time.process_time() - started) / 1000 < 0.001
+    storage.write_bytes(KEYS_PATH, write_keys(records))
+    started = time.process_time()
+    access.refresh()
+    assert time.process_time() - started < 0.2
+    assert len(access._keys.ring) == 10_001
 
 
 def test_changes_by_several_commands_at_once_are_all_kept(storage):

@@ -18,11 +18,13 @@ MAX_ADDRESS_CHARACTERS = 64
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@lru_cache(maxsize=8192)
 def parse_address(text: str) -> Address | None:
     """An address as people, sockets and proxies write it, maybe with port and brackets; None for garbage."""
-    if len(text) > MAX_ADDRESS_CHARACTERS:
-        return None
+    return _parse(text) if len(text) <= MAX_ADDRESS_CHARACTERS else None
+
+
+@lru_cache(maxsize=8192)
+def _parse(text: str) -> Address | None:
     text = text.strip(" \t").strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -11,11 +11,11 @@ from heliostat.locks import lock
 from heliostat.records import now
 from heliostat.serving.access.key_records import (
     KEYS_PATH,
+    KeyReader,
     KeyRecord,
     KeyScope,
     make_key,
     prefix_in,
-    read_keys,
     write_keys,
 )
 from heliostat.serving.access.keyring import Keyring, PlainKeys
@@ -43,6 +43,7 @@ class KeyStore:
         self._file = LiveFile(storage, KEYS_PATH) if storage else None
         self._stamp: Stamp | None = None
         self._fault = ""
+        self._reader = KeyReader()
         self.ring = Keyring((), plain)
         self._read_if_changed()
         self._had_keys = len(self.ring) > 0
@@ -138,7 +139,7 @@ class KeyStore:
             )
         content = self._file.read()
         self._stamp = stamp  # a damaged file is not parsed again each second
-        self.ring = Keyring(read_keys(content, self._file.uri), self._plain)
+        self.ring = Keyring(self._reader.read(content, self._file.uri), self._plain, before=self.ring)
 
 
 def _unused(

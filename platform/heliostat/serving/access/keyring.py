@@ -63,10 +63,21 @@ class _Entry:
 class Keyring:
     """The keys of one moment."""
 
-    def __init__(self, records: Iterable[KeyRecord] = (), plain: PlainKeys | None = None) -> None:
-        """Thousands take some tens of milliseconds: build it off the event loop."""
+    def __init__(
+        self,
+        records: Iterable[KeyRecord] = (),
+        plain: PlainKeys | None = None,
+        before: "Keyring | None" = None,
+    ) -> None:
+        """Thousands take a part of a second: build it off the event loop. What the ring before this one had
+        is taken over."""
         self.records = tuple(records)
-        self._entries = {record.prefix.encode(): _entry(record) for record in self.records}
+        had = before._entries if before else {}
+        self._entries: dict[bytes, _Entry] = {}
+        for record in self.records:
+            prefix = record.prefix.encode()
+            old = had.get(prefix)
+            self._entries[prefix] = old if old and old.record is record else _entry(record)
         self._plain = plain or PlainKeys(secrets.token_bytes(SALT_BYTES), ())
         self._plain_entries = {digest: _plain_entry(line) for digest, line in self._plain.lines}
         # Whoever presents a prefix that nobody has is compared with this, and takes as long.
