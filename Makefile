@@ -10,7 +10,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-sweeps bench-training check format clean
+.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-sweeps bench-training check format clean
 
 setup: $(READY)
 
@@ -61,6 +61,10 @@ bench-pretraining: $(READY)
 # Early stopping against the full grid, and two trials at once against one at a time. About an hour.
 bench-sweeps: $(READY)
 	$(BIN)/python -m tests.bench.sweeps_benchmark $(ARGS)
+
+# What key, limits and policy cost a request, with 10,000 keys. Seconds.
+bench-access: $(READY)
+	$(BIN)/python -m tests.bench.access_benchmark $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
 """What a recipe may say about serving, and what is refused before anything starts."""
 
 import socket
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +10,6 @@ from heliostat.records import Artifact, FileEntry, Provenance, now
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
 from heliostat.serving.deployments.rollout import first_reason
 from heliostat.serving.engines.selection import choose_engine
-from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.ports import check_port_free, free_port
 from heliostat.serving.run import model_name
 
@@ -97,22 +95,3 @@ RuntimeError: Traceback (most recent call last):
 heliostat.errors.ServingError: /models/x: OpenVINO cannot load this model: bad magic"""
     assert first_reason(report) == "/models/x: OpenVINO cannot load this model: bad magic"
     assert first_reason("Waiting for 1 CPU.") == "Waiting for 1 CPU."
-
-
-def test_keys_are_read_from_a_file_and_kept_as_digests(tmp_path: Path):
-    file = tmp_path / "keys"
-    file.write_text("# team a\nfirst-key\n\n  second-key  \n")
-    keys = ApiKeys.read(str(file))
-    assert keys.accept("Bearer first-key")
-    assert keys.accept("bearer second-key")
-    for wrong in (None, "", "Bearer", "Bearer first", "Basic first-key", "Bearer # team a", "first-key"):
-        assert not keys.accept(wrong)
-    assert "first-key" not in repr(keys)
-
-
-def test_a_missing_or_empty_key_file_is_refused(tmp_path: Path):
-    with pytest.raises(ServingError, match="cannot be read"):
-        ApiKeys.read(str(tmp_path / "none"))
-    (tmp_path / "empty").write_text("# nothing\n")
-    with pytest.raises(ServingError, match="holds no key"):
-        ApiKeys.read(str(tmp_path / "empty"))

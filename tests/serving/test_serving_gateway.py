@@ -5,10 +5,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from heliostat.serving.gateway.api_keys import ApiKeys
 from tests.serving.in_process import FixedModels, client_of
 
 from heliostat.errors import ServingError
-from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.text.chat import render_conversation
 

@@ -16,6 +16,7 @@ from heliostat.cli import (
     endpoints,
     evaluate,
     garbage,
+    keys,
     lineage,
     models,
     pipelines,
@@ -53,6 +54,7 @@ for command in (
     lineage.card,
 ):
     models.app.command()(command)
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(serve.app, name="serve")

@@ -1,5 +1,6 @@
 """Refusals in OpenAI's form: a status and `{"error": {message, type, param, code}}`, codes as strings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from heliostat.errors import ServingError
@@ -11,9 +12,17 @@ SERVER_ERROR = "server_error"
 class RefusedRequest(ServingError):
     """A request that is answered with an error; `str(error)` is the message its sender reads."""
 
-    def __init__(self, message: str, code: str, status: int = 400, param: str | None = None) -> None:
-        """`code` is for programs, `param` names the field at fault."""
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        status: int = 400,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`code` is for programs, `param` names the field at fault, `headers` go with the answer."""
         super().__init__(message)
+        self.headers = dict(headers or {})
         self.code = code
         self.status = status
         self.param = param
@@ -40,13 +49,6 @@ def unknown_model(asked: str, known: list[str]) -> RefusedRequest:
     )
 
 
-def wrong_key() -> RefusedRequest:
-    """No key, or one that is not in the file."""
-    return RefusedRequest(
-        "Incorrect or missing API key; send it as 'Authorization: Bearer KEY'", "invalid_api_key", 401
-    )
-
-
 def too_large(limit_bytes: int) -> RefusedRequest:
     """The body is longer than is accepted."""
     return RefusedRequest(
@@ -59,6 +61,25 @@ def engine_failure(reason: str) -> RefusedRequest:
     return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)
 
 
-def overloaded(reason: str) -> RefusedRequest:
+def overloaded(reason: str, retry_after_seconds: int = 1) -> RefusedRequest:
     """Nobody takes the request now."""
-    return RefusedRequest(f"Too many requests: {reason}; ask again later", "engine_overloaded", 429)
+    return RefusedRequest(
+        f"Too many requests: {reason}; ask again later",
+        "engine_overloaded",
+        429,
+        headers={"retry-after": str(retry_after_seconds)},
+    )
+
+
+def gateway_timeout(seconds: float) -> RefusedRequest:
+    """The answer took too long."""
+    return RefusedRequest(
+        f"No answer within {seconds:g} s; ask for fewer tokens, or raise request_timeout_seconds",
+        "timeout",
+        504,
+    )
+
+
+def slow_body(seconds: float) -> RefusedRequest:
+    """The client took too long to send its request."""
+    return RefusedRequest(f"The request did not arrive within {seconds:g} s; send it again", "timeout", 408)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.errors import ServingError
-from heliostat.serving.config import OpenVINOEngineConfig
+from heliostat.serving.engines.config import OpenVINOEngineConfig
 from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
 from heliostat.serving.engines.requests import RequestTable
 

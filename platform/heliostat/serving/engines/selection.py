@@ -6,7 +6,7 @@ from typing import Any
 
 from heliostat.errors import ServingError
 from heliostat.records import Artifact
-from heliostat.serving.config import (
+from heliostat.serving.engines.config import (
     AutoEngine,
     EngineConfig,
     OpenVINOEngineConfig,

@@ -11,7 +11,7 @@ from typing import Any
 
 from heliostat.errors import ServingError
 from heliostat.models.loading import load_model
-from heliostat.serving.config import TransformersEngineConfig
+from heliostat.serving.engines.config import TransformersEngineConfig
 from heliostat.serving.engines.interface import (
     Capabilities,
     EngineStats,

@@ -29,7 +29,6 @@ from heliostat.serving.api.errors import (
     error_body,
     overloaded,
     too_large,
-    wrong_key,
 )
 from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
 from heliostat.serving.api.protocol import (
@@ -46,7 +45,6 @@ from heliostat.serving.api.protocol import (
 )
 from heliostat.serving.fleet.dispatch import FullError
 from heliostat.serving.gateway.admin import Admin, Steering
-from heliostat.serving.gateway.api_keys import ApiKeys
 
 SESSION_HEADER = "x-session-id"
 """Requests with the same one go to the same version; without it OpenAI's field `user` counts."""

@@ -1,0 +1,129 @@
+"""The outermost part of the gateway: gives each request an id, sees who asks, bounds its time, and writes it down.
+
+Plain ASGI: what goes in and out is handed on untouched, but for the request's id in the response's headers.
+"""
+
+import asyncio
+import re
+import uuid
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from heliostat.endpoints import HEALTH_PATH
+from heliostat.serving.access.admission import Access
+from heliostat.serving.access.audit import AuditLog
+from heliostat.serving.access.config import Route
+from heliostat.serving.access.rate_limits import RateLimits
+from heliostat.serving.access.policy import Policy
+from heliostat.serving.api.errors import RefusedRequest, gateway_timeout
+from heliostat.serving.gateway.context import SCOPE_KEY, RequestContext
+from heliostat.serving.gateway.metrics import GatewayMetrics
+
+REQUEST_ID = b"x-request-id"
+SOUND_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+CLIENT_LEFT = 499
+ROUTES: tuple[tuple[str, Route], ...] = (
+    ("/v1/chat/completions", "chat"),
+    ("/v1/completions", "completions"),
+    ("/v1/embeddings", "embeddings"),
+    ("/tokenize", "tokenize"),
+    ("/detokenize", "tokenize"),
+    ("/v1/collections", "collections"),
+    ("/admin", "admin"),
+    ("/metrics", "metrics"),
+)
+
+
+@dataclass(frozen=True)
+class Doormen:
+    """All that decides about who may ask, and remembers who did."""
+
+    access: Access
+    limits: RateLimits
+    policy: Policy
+    audit: AuditLog
+
+
+class Shell:
+    """Wraps the application that answers."""
+
+    def __init__(
+        self, application: ASGIApp, doormen: Doormen, metrics: GatewayMetrics, timeout_seconds: float
+    ) -> None:
+        """An answer takes at most `timeout_seconds`."""
+        self._application = application
+        self._doormen = doormen
+        self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] == HEALTH_PATH:
+            await self._application(scope, receive, send)
+            return
+        route = route_of(scope["path"])
+        peer = scope["client"][0] if scope.get("client") else None
+        context = RequestContext(_request_id(scope), peer or "unknown", route)
+        answer = _Answer(send, context.id)
+        try:
+            context.caller = self._doormen.access.admit(scope["headers"], peer, route)
+            context.address = context.caller.address
+        except RefusedRequest as error:
+            context.error = error.code
+            self._metrics.refused(error.code)
+            await refusal(error)(scope, receive, answer.send)
+            self._doormen.audit.write(context.finish(error.status))
+            return
+        scope[SCOPE_KEY] = context
+        try:
+            await self._answer(scope, receive, answer)
+        finally:
+            self._doormen.audit.write(context.finish(answer.status or CLIENT_LEFT))
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        """Within the time; what has not begun by then is a 504, what has is cut off."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._application(scope, receive, answer.send)
+        except TimeoutError:
+            if answer.status:
+                raise
+            await refusal(gateway_timeout(self._timeout_seconds))(scope, receive, answer.send)
+
+
+class _Answer:
+    """The way back to the client: notes the status, adds the request's id."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id.encode()
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Hand a message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", ()), (REQUEST_ID, self._request_id)]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+def route_of(path: str) -> Route:
+    """What a path asks for; everything else counts as looking at models."""
+    for prefix, route in ROUTES:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return route
+    return "models"
+
+
+def refusal(error: RefusedRequest) -> JSONResponse:
+    """A refusal as it is sent."""
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own, where it is a sound one, else a new one."""
+    given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
+    return given.decode() if SOUND_ID.fullmatch(given) else uuid.uuid4().hex
