@@ -154,7 +154,7 @@ async def test_health_says_whose_it_is_even_when_the_engine_is_lost(served):
         ({"messages": []}, 400, "empty_array", "empty"),
         ({"messages": CONVERSATION[:3]}, 400, "invalid_value", "last message"),
         ({"messages": CONVERSATION[1:2] * 2}, 400, "invalid_value", "take turns"),
-        ({"n": 2}, 400, "unsupported_parameter", "'n'"),
+        ({"n": 0}, 400, "invalid_value", "'n'"),
         ({"max_tokens": 301}, 400, "invalid_value", "at most 300"),
         ({"temperature": -1}, 400, "invalid_value", "temperature"),
     ],
@@ -258,9 +258,13 @@ class FailingEngine:
         self.engine = engine
         self.after = after
 
-    async def generate(self, prompt_ids, parameters, request_id):
+    @property
+    def capabilities(self):
+        return self.engine.capabilities
+
+    async def generate(self, prompt_ids, parameters, request_id, adapter=None):
         seen = 0
-        async for delta in self.engine.generate(prompt_ids, parameters, request_id):
+        async for delta in self.engine.generate(prompt_ids, parameters, request_id, adapter):
             if seen >= self.after:
                 await self.engine.abort(request_id)
                 return

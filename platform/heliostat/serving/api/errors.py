@@ -57,3 +57,13 @@ def too_large(limit_bytes: int) -> RefusedRequest:
 def engine_failure(reason: str) -> RefusedRequest:
     """The engine could not begin to answer."""
     return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)
+
+
+def unsupported(param: str, reason: str) -> RefusedRequest:
+    """A known field asks for what this endpoint cannot do."""
+    return RefusedRequest(f"'{param}' {reason}", "unsupported_parameter", param=param)
+
+
+def invalid(param: str, reason: str) -> RefusedRequest:
+    """A field's value cannot be."""
+    return RefusedRequest(f"Invalid '{param}': {reason}", "invalid_value", param=param)

@@ -4,12 +4,8 @@ Plain ASGI throughout: response middleware that buffers would hold tokens back.
 """
 
 import asyncio
-import json
 import logging
-import time
-import uuid
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from heliostat.endpoints import HEALTH_PATH
 from heliostat.errors import HeliostatError
-from heliostat.serving.api.answering import ServedModel, TextDelta, answer, prepare
+from heliostat.serving.api.answering import ServedModel
+from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.errors import (
     SERVER_ERROR,
     RefusedRequest,
@@ -32,21 +29,12 @@ from heliostat.serving.api.errors import (
     wrong_key,
 )
 from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
-from heliostat.serving.api.protocol import (
-    Answer,
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatCompletionRequest,
-    Choice,
-    ChunkChoice,
-    Delta,
-    ModelCard,
-    ModelList,
-    Usage,
-)
+from heliostat.serving.api.orders import prepare
+from heliostat.serving.api.plain_answers import model_card, model_list
+from heliostat.serving.api.protocol import decode_body
+from heliostat.serving.api.reply import Reply
 from heliostat.serving.gateway.api_keys import ApiKeys
 
-DONE = b"data: [DONE]\n\n"
 logger = logging.getLogger(__name__)
 
 
@@ -92,24 +80,26 @@ class _Gateway:
 
     async def list_models(self, request: Request) -> Response:
         """All served models."""
-        return _json(ModelList(object="list", data=[_card(model) for model in self._models.values()]))
+        return JSONResponse(model_list(list(self._models.values())))
 
     async def retrieve_model(self, request: Request) -> Response:
         """One model."""
-        return _json(_card(self._model(request.path_params["model_id"])))
+        return JSONResponse(model_card(self._model(request.path_params["model_id"])))
 
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
         asked = ChatCompletionRequest.parse(await self._body(request))
         model = self._model(asked.model)
-        prompt = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
-        reply = _Reply(asked, model, len(prompt.token_ids))
-        deltas = answer(prompt, model, reply.id)
+        job = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
+        reply = Reply(job)
+        parts = reply.generate()
         if not asked.stream:
-            whole = await while_connected(request.receive, reply.whole(deltas))
-            return Response(status_code=499) if whole is None else whole
-        # The first delta is awaited before the status is sent: until then a fault is an HTTP error.
-        started = await while_connected(request.receive, first_of(deltas))
+            whole = await while_connected(request.receive, reply.whole(parts))
+            return (
+                Response(status_code=499) if whole is None else Response(whole, media_type="application/json")
+            )
+        # The first part is awaited before the status is sent: until then a fault is an HTTP error.
+        started = await while_connected(request.receive, first_of(parts))
         return Response(status_code=499) if started is None else EventStream(reply.events(*started))
 
     def _model(self, model_id: str) -> ServedModel:
@@ -124,74 +114,7 @@ class _Gateway:
             body += part
             if len(body) > self._max_request_bytes:
                 raise too_large(self._max_request_bytes)
-        try:
-            decoded = json.loads(bytes(body))
-        except (ValueError, RecursionError) as error:
-            raise RefusedRequest(f"The body is not JSON: {error}", "invalid_json") from None
-        if not isinstance(decoded, dict):
-            raise RefusedRequest("The body must be a JSON object", "invalid_json")
-        return decoded
-
-
-class _Reply:
-    """One request's responses: what all its parts have in common."""
-
-    def __init__(self, asked: ChatCompletionRequest, model: ServedModel, prompt_tokens: int) -> None:
-        self.id = f"chatcmpl-{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._model = model.id
-        self._prompt_tokens = prompt_tokens
-        self._usage_asked = bool(asked.stream_options and asked.stream_options.include_usage)
-
-    async def whole(self, deltas: AsyncGenerator[TextDelta]) -> Response:
-        """The response without streaming."""
-        text, completion_tokens, finish_reason = "", 0, "length"
-        async with aclosing(deltas):
-            async for delta in deltas:
-                text += delta.text
-                completion_tokens = delta.completion_tokens
-                finish_reason = delta.finish_reason or finish_reason
-        message = Answer(role="assistant", content=text, refusal=None)
-        choice = Choice(index=0, message=message, logprobs=None, finish_reason=finish_reason)
-        return _json(
-            ChatCompletion(
-                id=self.id,
-                object="chat.completion",
-                created=self._created,
-                model=self._model,
-                choices=[choice],
-                usage=Usage.of(self._prompt_tokens, completion_tokens),
-            )
-        )
-
-    async def events(self, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
-        """Server-sent events: role and first text, text, finish reason, usage if asked, [DONE]."""
-        async with aclosing(rest):
-            yield self._chunk(Delta(role="assistant", content="")) + self._text(first)
-            delta = first
-            try:
-                async for delta in rest:
-                    yield self._text(delta)
-            except HeliostatError as error:
-                yield _event(json.dumps(engine_failure(str(error)).body).encode())
-                return
-            yield self._chunk(Delta(), delta.finish_reason)
-            if self._usage_asked:
-                yield self._event(choices=[], usage=Usage.of(self._prompt_tokens, delta.completion_tokens))
-            yield DONE
-
-    def _text(self, delta: TextDelta) -> bytes:
-        return self._chunk(Delta(content=delta.text)) if delta.text else b""
-
-    def _chunk(self, delta: Delta, finish_reason: str | None = None) -> bytes:
-        choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish_reason)
-        return self._event(choices=[choice], **({"usage": None} if self._usage_asked else {}))
-
-    def _event(self, **values: Any) -> bytes:
-        chunk = ChatCompletionChunk(
-            id=self.id, object="chat.completion.chunk", created=self._created, model=self._model, **values
-        )
-        return _event(chunk.json_bytes())
+        return decode_body(body)
 
 
 class _RequireKey:
@@ -213,24 +136,6 @@ class _RequireKey:
 def _path(scope: Scope) -> str:
     """The path below the place where the application is mounted."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
-
-
-def _card(model: ServedModel) -> ModelCard:
-    return ModelCard(
-        id=model.id,
-        object="model",
-        created=model.created,
-        owned_by="heliostat",
-        max_model_len=model.max_context_tokens,
-    )
-
-
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
-
-
-def _json(content: Any) -> Response:
-    return Response(content.json_bytes(), media_type="application/json")
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
