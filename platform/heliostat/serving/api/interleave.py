@@ -1,4 +1,4 @@
-"""Several streams as one: items in the order in which they come, none read ahead of its reader."""
+"""Several streams as one: items in the order in which they come, none read far ahead of its reader."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 Item = TypeVar("Item")
+News = asyncio.Queue[tuple[int, tuple[Item] | None]]
 
 
 async def interleave(sources: Sequence[AsyncGenerator[Item]]) -> AsyncGenerator[tuple[int, Item]]:
@@ -19,25 +20,35 @@ async def interleave(sources: Sequence[AsyncGenerator[Item]]) -> AsyncGenerator[
             async for item in only:
                 yield 0, item
         return
-    waiting = {asyncio.create_task(_next(source)): place for place, source in enumerate(sources)}
+    news: News[Item] = asyncio.Queue()
+    taken = [asyncio.Event() for _ in sources]
+    pumps = [
+        asyncio.create_task(_pump(place, source, news, taken[place])) for place, source in enumerate(sources)
+    ]
     try:
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=waiting.__getitem__):
-                place = waiting.pop(task)
-                for item in task.result():
-                    waiting[asyncio.create_task(_next(sources[place]))] = place
-                    yield place, item
+        going_on = len(pumps)
+        while going_on:
+            place, found = await news.get()
+            if found is None:
+                await pumps[place]  # raises its fault
+                going_on -= 1
+                continue
+            taken[place].set()
+            yield place, found[0]
     finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
         for source in sources:
             await source.aclose()
 
 
-async def _next(source: AsyncGenerator[Item]) -> tuple[Item] | tuple[()]:
-    """The next item, or nothing."""
-    async for item in source:
-        return (item,)
-    return ()
+async def _pump(place: int, source: AsyncGenerator[Item], news: News[Item], taken: asyncio.Event) -> None:
+    """Hand on one item after the other, the next when the last was taken; None at the end or at a fault."""
+    try:
+        async for item in source:
+            news.put_nowait((place, (item,)))
+            await taken.wait()
+            taken.clear()
+    finally:
+        news.put_nowait((place, None))
