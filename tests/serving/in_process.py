@@ -6,6 +6,7 @@ import httpx
 
 from heliostat.serving.api.errors import unknown_model
 from heliostat.serving.config import OpenVINOEngineConfig, TransformersEngineConfig
+from heliostat.serving.gateway.choosing import Chosen
 
 CONFIGS = {
     "transformers": TransformersEngineConfig(num_threads=1),
@@ -34,4 +35,4 @@ class FixedModels:
     def choose(self, name, session):
         if name not in self._models:
             raise unknown_model(name, self.names)
-        return self._models[name], "v1"
+        return Chosen(self._models[name], "v1")

@@ -3,8 +3,16 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.serving.scripted import word_tokenizer
 
 from heliostat.serving.api.detokenize import BROKEN, Detokenizer, StopStrings
+from heliostat.serving.api.vocabulary import vocabulary_of
+
+
+@pytest.fixture(scope="module")
+def words(tiny_model_folder):  # of which it needs nothing but the mark of tests that import torch
+    return word_tokenizer()
+
 
 HARD = "Grüße 🎉👩‍👩‍👧‍👦 日本語 中文字符 e\u0301 \u200bend  two  spaces\n\ttab"
 
@@ -33,11 +41,51 @@ def test_pieces_together_are_the_whole_decoding(tiny_tokenizer, text):
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_any_ids_lose_no_text_that_is_certain(tiny_tokenizer, data):
+def test_any_ids_come_to_the_text_they_have_together(tiny_tokenizer, data):
     ids = data.draw(st.lists(st.integers(0, len(tiny_tokenizer) - 1), max_size=30))
-    whole = tiny_tokenizer.decode(ids, skip_special_tokens=True)
-    streamed = "".join(stream(tiny_tokenizer, ids))
-    assert streamed.replace(BROKEN, "") == whole.replace(BROKEN, "")
+    size = data.draw(st.integers(1, 4))
+    assert "".join(stream(tiny_tokenizer, ids, size)) == tiny_tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text("ab c日🎉", max_size=20), size=st.integers(1, 3))
+def test_tokens_that_depend_on_their_neighbours_come_to_the_same_text(words, text, size):
+    ids = words.encode(text, add_special_tokens=False)
+    pieces = stream(words, ids, size)
+    assert "".join(pieces) == words.decode(ids, skip_special_tokens=True)
+    assert not any(BROKEN in piece for piece in pieces)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_words_that_depend_on_neighbours_come_to_the_text_they_have_together(words, data):
+    first = words.convert_tokens_to_ids("<0xFF>") + 1  # one stray byte makes the decoder break its neighbours
+    ids = data.draw(st.lists(st.sampled_from([0, 1, *range(first, len(words))]), max_size=30))
+    assert "".join(stream(words, ids)) == words.decode(ids, skip_special_tokens=True)
+
+
+def test_ids_beyond_the_vocabulary_are_no_text(tiny_tokenizer, words):
+    for tokenizer in (tiny_tokenizer, words):
+        ids = [*tokenizer.encode("ab", add_special_tokens=False), 10**6]
+        assert "".join(stream(tokenizer, ids)) == "ab"
+
+
+def test_special_tokens_that_mark_something_can_be_spelled(tiny_tokenizer, words):
+    for tokenizer, mark, behind in ((tiny_tokenizer, "<|im_start|>", "c"), (words, "</s>", " c")):
+        token = tokenizer.convert_tokens_to_ids(mark)
+        ids = [*tokenizer.encode("ab", add_special_tokens=False), token]
+        ids += tokenizer.encode("c", add_special_tokens=False)
+        detokenizer = Detokenizer(tokenizer, spelled={token: mark})
+        assert detokenizer.push(ids) + detokenizer.flush() == f"ab{mark}{behind}"
+
+
+@pytest.mark.parametrize("text", ["日", "🎉", "a b", " two", "ab"])
+def test_the_bytes_of_tokens_are_those_of_their_text(tiny_tokenizer, words, text):
+    for tokenizer in (tiny_tokenizer, words):
+        vocabulary = vocabulary_of(tokenizer)
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert b"".join(map(vocabulary.bytes_of, ids)).decode().lstrip() == text.lstrip()
+    assert vocabulary_of(tiny_tokenizer).name_of(tiny_tokenizer.encode("日")[0]) == "bytes:\\xe6"
 
 
 def test_a_long_run_of_broken_bytes_is_shown_and_spoils_nothing_behind_it(tiny_tokenizer):

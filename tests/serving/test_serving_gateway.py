@@ -5,11 +5,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from heliostat.serving.gateway.api_keys import ApiKeys
 from tests.serving.in_process import FixedModels, client_of
 
 from heliostat.errors import ServingError
+from heliostat.serving.access.config import AccessConfig, AuditConfig
+from heliostat.serving.access.keyring import PlainKeys
+from heliostat.serving.config import ServeConfig
 from heliostat.serving.gateway.app import build_gateway
+from heliostat.serving.gateway.services import Doormen, Services
 from heliostat.text.chat import render_conversation
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +157,7 @@ async def test_health_says_whose_it_is_even_when_the_engine_is_lost(served):
         ({"messages": []}, 400, "empty_array", "empty"),
         ({"messages": CONVERSATION[:3]}, 400, "invalid_value", "last message"),
         ({"messages": CONVERSATION[1:2] * 2}, 400, "invalid_value", "take turns"),
-        ({"n": 2}, 400, "unsupported_parameter", "'n'"),
+        ({"n": 0}, 400, "invalid_value", "'n'"),
         ({"max_tokens": 301}, 400, "invalid_value", "at most 300"),
         ({"temperature": -1}, 400, "invalid_value", "temperature"),
     ],
@@ -189,7 +192,7 @@ async def test_a_body_that_is_no_json_object_is_refused(client, body):
 
 
 async def test_a_body_over_the_limit_is_refused(served):
-    async with client_of(build_gateway(FixedModels(served), max_request_bytes=2000)) as client:
+    async with client_of(build_gateway(FixedModels(served), ServeConfig(max_request_bytes=2000))) as client:
         response = await client.post("/v1/chat/completions", content=b" " * 2001)
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "request_too_large"
@@ -206,7 +209,9 @@ async def test_unknown_paths_and_methods_have_openais_body(client):
 async def test_with_keys_only_their_holders_get_in(served, tmp_path):
     file = tmp_path / "keys"
     file.write_text("secret\n")
-    application = build_gateway(FixedModels(served), ApiKeys.read(str(file)))
+    config = AccessConfig(audit=AuditConfig(enabled=False))
+    doormen = Doormen.of(config, loopback_only=True, storage=None, plain=PlainKeys.read(str(file)))
+    application = build_gateway(FixedModels(served), services=Services(doormen))
     async with client_of(application) as client:
         refused = await ask(client)
         assert refused.status_code == 401
@@ -242,6 +247,7 @@ async def test_a_client_that_leaves_frees_the_engine(served, recording_engine, s
         "path": "/v1/chat/completions",
         "headers": [],
         "query_string": b"",
+        "client": ("127.0.0.1", 1),
     }
     if not stream:
         asyncio.get_running_loop().call_later(0.02, left.set)
@@ -258,9 +264,13 @@ class FailingEngine:
         self.engine = engine
         self.after = after
 
-    async def generate(self, prompt_ids, parameters, request_id):
+    @property
+    def capabilities(self):
+        return self.engine.capabilities
+
+    async def generate(self, prompt_ids, parameters, request_id, adapter=None):
         seen = 0
-        async for delta in self.engine.generate(prompt_ids, parameters, request_id):
+        async for delta in self.engine.generate(prompt_ids, parameters, request_id, adapter):
             if seen >= self.after:
                 await self.engine.abort(request_id)
                 return

@@ -5,8 +5,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from heliostat.errors import ServingError
+from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.ports import check_port_free, free_port
+from heliostat.workspace import Workspace
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
@@ -35,7 +37,7 @@ def check_address(config: ServeConfig) -> str | None:
     return url
 
 
-def open_gateway(config: ServeConfig, controller: Any) -> str:
+def open_gateway(config: ServeConfig, workspace: Workspace, controller: Any) -> str:
     """The URL of this cluster's gateway, which is started where there is none.
 
     Raises:
@@ -49,8 +51,10 @@ def open_gateway(config: ServeConfig, controller: Any) -> str:
     if url:
         return url
     port = config.port or free_port(config.host)
-    url = f"http://{reachable(config.host)}:{port}"
-    applications.start_gateway(GatewaySpec(url, config.host, port, config, controller))
+    url = f"{'https' if config.access.tls else 'http'}://{reachable(config.host)}:{port}"
+    plain = PlainKeys.read(config.api_key_file) if config.api_key_file else None
+    spec = GatewaySpec(url, config.host, port, config, workspace.storage, plain, controller)
+    applications.start_gateway(spec)
     deadline = time.monotonic() + config.startup_timeout_seconds
     try:
         wait_until(lambda: _standing_url() is not None, applications.GATEWAY_APP, deadline)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from heliostat.endpoints import Endpoint, Version, mark_stopped, record_path
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact, now
+from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.serving.front import check_address, open_gateway
@@ -39,7 +40,7 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     require_resources(config.resources, config.least_replicas, "serve")
     applications.start_serve()
     controller = controller_actor.start_controller()
-    url = open_gateway(config, controller)
+    url = open_gateway(config, workspace, controller)
     standing = standing_record(name)
     label = next_label(name, workspace, standing)
     version = Version(
@@ -74,10 +75,8 @@ def check_endpoint(config: ServeConfig) -> None:
     Raises:
         ServingError: the port is taken, or the file of keys cannot be used.
     """
-    from heliostat.serving.gateway.api_keys import ApiKeys
-
     if config.api_key_file:
-        ApiKeys.read(config.api_key_file)
+        PlainKeys.read(config.api_key_file)
     check_address(config)
 
 

@@ -66,13 +66,13 @@ def check_messages(messages: Sequence[Message]) -> str | None:
     for turn in turns:
         if turn["role"] not in due:
             return "wrong_role_order"
-        due = _due_after(turn)
+        due = due_after(turn)
     if not any(turn["role"] == "assistant" for turn in turns):
         return "no_answer"
     return None
 
 
-def _due_after(turn: Message) -> tuple[str, ...]:
+def due_after(turn: Message) -> tuple[str, ...]:
     """The roles that may speak next."""
     if turn["role"] == "user":
         return ("assistant",)

@@ -1,22 +1,25 @@
-"""From a chat request to an engine's parameters, and from an engine's tokens to text. No HTTP, no Ray."""
+"""From an engine's tokens to text: detokenized, cut at stop strings, filtered. No HTTP, no Ray."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from heliostat.errors import ServingError
 from heliostat.serving.api.detokenize import Detokenizer, StopStrings
-from heliostat.serving.api.errors import RefusedRequest
-from heliostat.serving.api.prompts import to_prompt
-from heliostat.serving.api.protocol import ChatCompletionRequest
-from heliostat.serving.engines.interface import FinishReason, SamplingParameters, TokenSource
-from heliostat.text.chat import TemplateError, render_prompt
+from heliostat.serving.api.logprobs import LogprobEntry, PendingLogprobs
+from heliostat.serving.engines.interface import SamplingParameters, TokenDelta, TokenSource
+
+Ending = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model as the gateway sees it: its name, its tokenizer, its limits in tokens, and who generates."""
+    """A model as the gateway sees it: its name, its tokenizer, its limits in tokens, and who generates.
+
+    `adapter` is the one among the engine's that this name stands for. `fingerprint` names what answers; a
+    client with a seed sees by it when it has changed.
+    """
 
     id: str
     created: int
@@ -25,89 +28,132 @@ class ServedModel:
     max_context_tokens: int
     max_output_tokens: int
     default_max_tokens: int
+    adapter: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A request in the engine's words."""
+class WorkOrder:
+    """One answer to be generated, in the engine's words.
 
-    token_ids: list[int]
+    `stops` are what ends it as text; `spelled` are special tokens that are text here, because they mark
+    tool calls.
+    """
+
+    prompt_ids: list[int]
     parameters: SamplingParameters
-    stops: tuple[str, ...]
+    stops: tuple[str, ...] = ()
+    adapter: str | None = None
+    spelled: Mapping[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A piece of a tool call: `id` and `name` in its first, more of its arguments' JSON text in each."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """New text; `completion_tokens` counts all tokens so far, the end token included."""
+    """New text, or new pieces of tool calls; `completion_tokens` counts all so far, the end token too."""
 
     text: str
     completion_tokens: int
-    finish_reason: FinishReason | None = None
+    finish_reason: Ending | None = None
+    logprobs: tuple[LogprobEntry, ...] = ()
+    calls: tuple[CallDelta, ...] = ()
 
 
-def prepare(request: ChatCompletionRequest, model: ServedModel) -> Prompt:
-    """Render and bound a request.
+class OutputFilter(Protocol):
+    """What an answer's text goes through before anybody sees it; one for each answer."""
 
-    Raises:
-        RefusedRequest: the messages cannot be rendered, or prompt and answer do not fit into the context.
-    """
-    try:
-        token_ids = render_prompt(to_prompt(request.messages), model.tokenizer)
-    except TemplateError as error:
-        raise RefusedRequest(str(error), "invalid_value", param="messages") from None
-    temperature = 1.0 if request.temperature is None else request.temperature
-    end = model.tokenizer.eos_token_id
-    parameters = SamplingParameters(
-        max_tokens=_max_tokens(request.asked_max_tokens, len(token_ids), model),
-        temperature=temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        top_k=max(request.top_k or 0, 0),
-        seed=request.seed,
-        stop_token_ids=() if end is None else (end,),
-    )
-    return Prompt(token_ids, parameters, request.stops)
+    @property
+    def blocked(self) -> Any:
+        """What the answer was blocked for, or None."""
+
+    def push(self, text: str) -> str:
+        """The text that may be shown now."""
+
+    def flush(self) -> str:
+        """What was held back, at the end."""
 
 
-def _max_tokens(asked: int | None, prompt_tokens: int, model: ServedModel) -> int:
-    if asked is not None and asked > model.max_output_tokens:
-        raise RefusedRequest(
-            f"max_tokens is {asked}; this endpoint answers with at most {model.max_output_tokens} tokens",
-            "invalid_value",
-            param="max_tokens",
-        )
-    room = model.max_context_tokens - prompt_tokens
-    if room < max(asked or 1, 1):
-        wanted = f" and {asked} for the answer" if asked else ""
-        raise RefusedRequest(
-            f"This model's context holds {model.max_context_tokens} tokens; the messages take {prompt_tokens}"
-            f"{wanted}. Shorten the messages or lower max_tokens",
-            "context_length_exceeded",
-            param="messages",
-        )
-    return asked or min(model.default_max_tokens, room)
-
-
-async def answer(prompt: Prompt, model: ServedModel, request_id: str) -> AsyncGenerator[TextDelta]:
+async def answer(
+    order: WorkOrder,
+    model: ServedModel,
+    request_id: str,
+    output_filter: OutputFilter | None = None,
+) -> AsyncGenerator[TextDelta]:
     """The answer's text as it comes; the last delta has the finish reason.
 
-    Closing this early, and meeting a stop string, free the engine's slot.
+    Closing this early, meeting a stop string and being blocked all free the engine's slot.
 
     Raises:
         ServingError: the engine cannot go on.
     """
-    hidden = frozenset(prompt.parameters.stop_token_ids)
-    detokenizer, stops = Detokenizer(model.tokenizer, hidden), StopStrings(prompt.stops)
-    completion_tokens = 0
-    async with aclosing(model.engine.generate(prompt.token_ids, prompt.parameters, request_id)) as deltas:
+    text = _AnswerText(order, model, output_filter)
+    deltas = model.engine.generate(order.prompt_ids, order.parameters, request_id, order.adapter)
+    async with aclosing(deltas):
         async for delta in deltas:
-            completion_tokens += len(delta.token_ids)
-            text = stops.push(detokenizer.push(delta.token_ids))
-            if delta.finish_reason and not stops.stopped:
-                text += stops.push(detokenizer.flush())
-                text += stops.flush()
-            finish_reason: FinishReason | None = "stop" if stops.stopped else delta.finish_reason
-            if text or finish_reason:
-                yield TextDelta(text, completion_tokens, finish_reason)
-            if finish_reason:
+            made = text.push(delta)
+            if made.text or made.finish_reason or made.logprobs:
+                yield made
+            if made.finish_reason:
                 return
     raise ServingError("the engine ended the answer early; send the request again")
+
+
+class _AnswerText:
+    """What is known of one answer while it comes."""
+
+    def __init__(self, order: WorkOrder, model: ServedModel, output_filter: OutputFilter | None) -> None:
+        hidden = frozenset(order.parameters.stop_token_ids)
+        self._detokenizer = Detokenizer(model.tokenizer, hidden, order.spelled)
+        self._stops = StopStrings(order.stops)
+        self._filter = output_filter
+        self._completion_tokens = 0
+        wanted = order.parameters.logprobs is not None
+        self._pending = PendingLogprobs(model.tokenizer, hidden) if wanted else None
+        # Each token's own text is needed to say which one met a stop string, or belongs to a logprob.
+        self._one_by_one = wanted or bool(order.stops)
+
+    def push(self, delta: TokenDelta) -> TextDelta:
+        """What a delta adds for the reader."""
+        text = self._push_each(delta) if self._one_by_one else self._push_all(delta)
+        ending: Ending | None = "stop" if self._stops.stopped else delta.finish_reason
+        if delta.finish_reason and not self._stops.stopped:
+            text += self._stops.push(self._detokenizer.flush())
+            ending = "stop" if self._stops.stopped else ending
+            text += self._stops.flush()
+        if self._filter:
+            text = self._filtered(text, ended=ending is not None)
+            ending = "content_filter" if self._filter.blocked else ending
+        logprobs = self._pending.take(len(text), ended=ending is not None) if self._pending else ()
+        return TextDelta(text, self._completion_tokens, ending, logprobs)
+
+    def _push_all(self, delta: TokenDelta) -> str:
+        self._completion_tokens += len(delta.token_ids)
+        return self._detokenizer.push(delta.token_ids)
+
+    def _push_each(self, delta: TokenDelta) -> str:
+        shown = ""
+        for place, token in enumerate(delta.token_ids):
+            self._completion_tokens += 1
+            text = self._detokenizer.push((token,))
+            if self._pending and place < len(delta.logprobs):
+                self._pending.add(token, delta.logprobs[place], len(text))
+            shown += self._stops.push(text)
+            if self._stops.stopped:
+                break
+        return shown
+
+    def _filtered(self, text: str, ended: bool) -> str:
+        assert self._filter is not None
+        shown = self._filter.push(text)
+        if ended and not self._filter.blocked:
+            shown += self._filter.flush()
+        return shown

@@ -83,3 +83,13 @@ def gateway_timeout(seconds: float) -> RefusedRequest:
 def slow_body(seconds: float) -> RefusedRequest:
     """The client took too long to send its request."""
     return RefusedRequest(f"The request did not arrive within {seconds:g} s; send it again", "timeout", 408)
+
+
+def unsupported(param: str, reason: str) -> RefusedRequest:
+    """A known field asks for what this endpoint cannot do."""
+    return RefusedRequest(f"'{param}' {reason}", "unsupported_parameter", param=param)
+
+
+def invalid(param: str, reason: str) -> RefusedRequest:
+    """A field's value cannot be."""
+    return RefusedRequest(f"Invalid '{param}': {reason}", "invalid_value", param=param)

@@ -16,14 +16,18 @@ from ray.exceptions import RayError
 
 from heliostat.endpoints import DeploymentRecord
 from heliostat.errors import ServingError
-from heliostat.serving.config import ServeConfig
+from heliostat.serving.access.keyring import PlainKeys
+from heliostat.serving.access.tls import uvicorn_options
+from heliostat.serving.config import ServeConfig, is_loopback
 from heliostat.serving.fleet.controller import Gateway
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.status import EndpointStatus
-from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.gateway.catalogue import Catalogue
+from heliostat.serving.gateway.metrics import GatewayMetrics
+from heliostat.serving.gateway.services import Doormen, Services
 from heliostat.serving.ports import listening_socket
+from heliostat.storage import Storage
 
 ENGINE_NAME = "Engine"
 WATCH_SECONDS = 1.0
@@ -40,6 +44,9 @@ class GatewaySpec:
     host: str
     port: int
     config: ServeConfig
+    storage: Storage
+    """The workspace's: keys, rules and the audit log lie there."""
+    plain_keys: PlainKeys | None
     controller: Any
 
 
@@ -56,9 +63,14 @@ class GatewayReplica:
         self._catalogue = Catalogue(self._fleet)
         self._revision = 0
         listening = listening_socket(spec.host, spec.port)
-        keys = ApiKeys.read(spec.config.api_key_file) if spec.config.api_key_file else None
-        application = build_gateway(self._catalogue, keys, spec.config.max_request_bytes, self)
+        self._doormen = await asyncio.to_thread(
+            Doormen.of, spec.config.access, is_loopback(spec.host), spec.storage, spec.plain_keys
+        )
+        self._metrics = GatewayMetrics()
+        services = Services(self._doormen, self._metrics, steering=self)
+        application = build_gateway(self._catalogue, spec.config, services)
         self._server = uvicorn.Server(_options(application, spec.config))
+        self._refreshing = asyncio.create_task(self._doormen.access.watch())
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         self._watching = asyncio.create_task(self._watch())
 
@@ -88,7 +100,12 @@ class GatewayReplica:
         Raises:
             ServingError: the server or the watch has ended.
         """
-        for task, what in ((self._serving, "HTTP server"), (self._watching, "watch on the controller")):
+        tasks = {
+            "HTTP server": self._serving,
+            "watch on the controller": self._watching,
+            "watch on the keys": self._refreshing,
+        }
+        for what, task in tasks.items():
             if task.done():
                 error = None if task.cancelled() else task.exception()
                 raise ServingError(f"the gateway's {what} ended: {error}; it will be restarted")
@@ -99,14 +116,17 @@ class GatewayReplica:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
             self._watching.cancel()
+            self._refreshing.cancel()
             with contextlib.suppress(RayError):
                 await self._controller.leave.remote(self._id)
             await self._fleet.close()
+            await self._doormen.limits.close()
+            await asyncio.to_thread(self._doormen.audit.close)
 
     async def _watch(self) -> None:
         """Tell the controller what this gateway can answer for, and follow what it says."""
         while True:
-            word = Gateway(self._spec.url, ready=self._catalogue.ready)
+            word = Gateway(self._spec.url, self._catalogue.ready, self._metrics.figures())
             try:
                 snapshot = await self._controller.watch.remote(self._id, word, self._revision, WATCH_SECONDS)
             except RayError as error:
@@ -142,4 +162,5 @@ def _options(application: object, config: ServeConfig) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(config.drain_timeout_seconds) or 1,
         backlog=4096,
+        **uvicorn_options(config.access.tls),
     )

@@ -6,6 +6,7 @@ come (a version at rest is woken first). A version whose replicas are all full r
 
 import asyncio
 import contextlib
+import itertools
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -219,10 +220,10 @@ class VersionEngine:
         deadline = self._fleet.deadline()
         refused: set[str] = set()
         had: list[int] = []
-        while True:
+        for attempt in itertools.count():
             link = await self._fleet.choose(self._app_name, refused, deadline)
             rest = replace(parameters, max_tokens=parameters.max_tokens - len(had))
-            deltas = link.client.generate([*prompt_ids, *had], rest, request_id, adapter)
+            deltas = link.client.generate([*prompt_ids, *had], rest, f"{request_id}.{attempt}", adapter)
             try:
                 async with contextlib.aclosing(deltas):
                     async for delta in deltas:

@@ -4,88 +4,68 @@ Plain ASGI throughout: response middleware that buffers would hold tokens back.
 """
 
 import asyncio
-import json
 import logging
-import time
-import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from heliostat.endpoints import HEALTH_PATH
 from heliostat.errors import HeliostatError
-from heliostat.serving.api.answering import ServedModel, TextDelta, answer, prepare
+from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.api.errors import (
     SERVER_ERROR,
     RefusedRequest,
     engine_failure,
     error_body,
     overloaded,
-    too_large,
 )
-from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
-from heliostat.serving.api.protocol import (
-    Answer,
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatCompletionRequest,
-    Choice,
-    ChunkChoice,
-    Delta,
-    ModelCard,
-    ModelList,
-    Usage,
+from heliostat.serving.api.openapi import openapi_document
+from heliostat.serving.api.plain_answers import (
+    detokenize_body,
+    embedding_body,
+    embedding_prompts,
+    model_card,
+    model_list,
+    tokenize_body,
 )
+from heliostat.serving.api.text_requests import DetokenizeRequest, EmbeddingRequest, TokenizeRequest
+from heliostat.serving.config import ServeConfig
 from heliostat.serving.fleet.dispatch import FullError
-from heliostat.serving.gateway.admin import Admin, Steering
+from heliostat.serving.gateway.admin import Admin
+from heliostat.serving.gateway.choosing import Models
+from heliostat.serving.gateway.context import SCOPE_KEY, context_of
+from heliostat.serving.gateway.generation import VERSION_HEADER, Generation
+from heliostat.serving.gateway.services import Services
+from heliostat.serving.gateway.shell import Shell, refusal
 
-SESSION_HEADER = "x-session-id"
-"""Requests with the same one go to the same version; without it OpenAI's field `user` counts."""
-VERSION_HEADER = "x-heliostat-version"
-DONE = b"data: [DONE]\n\n"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 logger = logging.getLogger(__name__)
 
 
-class Models(Protocol):
-    """What can be asked for."""
-
-    @property
-    def names(self) -> list[str]:
-        """The endpoints, by name."""
-
-    def choose(self, name: str, session: str | None) -> tuple[ServedModel, str]:
-        """The model that answers a request for an endpoint, and its version's label.
-
-        Raises:
-            RefusedRequest: there is no endpoint of that name.
-        """
-
-
 def build_gateway(
-    models: Models,
-    keys: ApiKeys | None = None,
-    max_request_bytes: int = 4 * 2**20,
-    steering: Steering | None = None,
+    models: Models, config: ServeConfig | None = None, services: Services | None = None
 ) -> ASGIApp:
-    """The application that serves `models`; with `keys`, only to those who send one.
-
-    With `steering` it has the admin routes.
-    """
-    gateway = _Gateway(models, max_request_bytes)
+    """The application that serves `models`, to whom the services' doormen let in."""
+    config, services = config or ServeConfig(), services or Services()
+    generation = Generation(models, config, services)
+    plain = _Plain(models, generation, services)
     application = Starlette(
         routes=[
-            Route(HEALTH_PATH, gateway.health),
-            Route("/v1/models", gateway.list_models),
-            Route("/v1/models/{model_id:path}", gateway.retrieve_model),
-            Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
-            *(Admin(steering).routes if steering else ()),
+            Route(HEALTH_PATH, plain.health),
+            Route("/metrics", plain.metrics),
+            Route("/openapi.json", plain.openapi),
+            Route("/v1/models", plain.list_models),
+            Route("/v1/models/{model_id:path}", plain.retrieve_model),
+            Route("/v1/chat/completions", generation.chat_completions, methods=["POST"]),
+            Route("/v1/completions", generation.completions, methods=["POST"]),
+            Route("/v1/embeddings", plain.embeddings, methods=["POST"]),
+            Route("/tokenize", plain.tokenize, methods=["POST"]),
+            Route("/detokenize", plain.detokenize, methods=["POST"]),
+            *(Admin(services.steering).routes if services.steering else ()),
         ],
         exception_handlers={
             RefusedRequest: _refuse,
@@ -94,187 +74,92 @@ def build_gateway(
             Exception: _refuse_fault,
         },
     )
-    return application if keys is None else _RequireKey(application, keys)
+    return Shell(application, services.doormen, services.metrics, config.request_timeout_seconds)
 
 
-class _Gateway:
-    """The endpoints."""
+class _Plain:
+    """The routes whose answer is no generated text."""
 
-    def __init__(self, models: Models, max_request_bytes: int) -> None:
+    def __init__(self, models: Models, generation: Generation, services: Services) -> None:
         self._models = models
-        self._max_request_bytes = max_request_bytes
+        self._generation = generation
+        self._services = services
 
     async def health(self, request: Request) -> Response:
         """200 when every engine is able to work, else 503 and why."""
+        names = self._models.names
         try:
-            for model in self._all():
-                await model.engine.check_health()
+            for name in names:
+                await self._models.choose(name, None).model.engine.check_health()
         except HeliostatError as error:
-            return JSONResponse(
-                {"status": "unhealthy", "reason": str(error), "models": self._models.names}, 503
-            )
-        return JSONResponse({"status": "ok", "models": self._models.names})
+            return JSONResponse({"status": "unhealthy", "reason": str(error), "models": names}, 503)
+        return JSONResponse({"status": "ok", "models": names})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(self._services.metrics.exposition(), media_type=METRICS_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of this API."""
+        return JSONResponse(openapi_document(keys_required=False))
 
     async def list_models(self, request: Request) -> Response:
-        """All served models."""
-        return _json(ModelList(object="list", data=[_card(model) for model in self._all()]))
+        """The models that the caller may ask for."""
+        caller = context_of(request.scope).asker
+        return JSONResponse(
+            model_list([self._model(n) for n in self._models.names if caller.allows_model(n)])
+        )
 
     async def retrieve_model(self, request: Request) -> Response:
         """One model."""
-        return _json(_card(self._models.choose(request.path_params["model_id"], None)[0]))
+        name = request.path_params["model_id"]
+        context_of(request.scope).asker.check("models", name)
+        return JSONResponse(model_card(self._model(name)))
 
-    async def chat_completions(self, request: Request) -> Response:
-        """Continue a conversation, whole or as a stream of events."""
-        asked = ChatCompletionRequest.parse(await self._body(request))
-        model, version = self._models.choose(asked.model, request.headers.get(SESSION_HEADER) or asked.user)
-        prompt = await asyncio.to_thread(prepare, asked, model)  # a megabyte of text takes a second
-        reply = _Reply(asked, model, len(prompt.token_ids))
-        deltas = answer(prompt, model, reply.id)
-        if not asked.stream:
-            whole = await while_connected(request.receive, reply.whole(deltas))
-            return Response(status_code=499) if whole is None else _labelled(whole, version)
-        # The first delta is awaited before the status is sent: until then a fault is an HTTP error.
-        started = await while_connected(request.receive, first_of(deltas))
-        if started is None:
-            return Response(status_code=499)
-        return _labelled(EventStream(reply.events(*started)), version)
+    async def embeddings(self, request: Request) -> Response:
+        """Vectors of texts."""
+        asked = EmbeddingRequest.parse(await self._generation.body(request))
+        chosen = await self._generation.admit(request, asked.model, asked.user)
+        context = context_of(request.scope)
+        prompts = await asyncio.to_thread(embedding_prompts, asked, chosen.model)
+        context.prompt_tokens = sum(map(len, prompts))
+        context.lease = await self._services.doormen.limits.acquire(context.asker, context.prompt_tokens)
+        vectors = await chosen.model.engine.embed(prompts)
+        body = embedding_body(asked, chosen.model, prompts, vectors)
+        return _json(body, chosen.version)
 
-    def _all(self) -> list[ServedModel]:
-        return [self._models.choose(name, None)[0] for name in self._models.names]
+    async def tokenize(self, request: Request) -> Response:
+        """Token ids of a text or a conversation."""
+        asked = TokenizeRequest.parse(await self._generation.body(request))
+        chosen = await self._generation.admit(request, asked.model, None)
+        return _json(await asyncio.to_thread(tokenize_body, asked, chosen.model), chosen.version)
 
-    async def _body(self, request: Request) -> Any:
-        """The decoded body, read no further than the limit."""
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self._max_request_bytes:
-                raise too_large(self._max_request_bytes)
-        try:
-            decoded = json.loads(bytes(body))
-        except (ValueError, RecursionError) as error:
-            raise RefusedRequest(f"The body is not JSON: {error}", "invalid_json") from None
-        if not isinstance(decoded, dict):
-            raise RefusedRequest("The body must be a JSON object", "invalid_json")
-        return decoded
+    async def detokenize(self, request: Request) -> Response:
+        """The text of token ids."""
+        asked = DetokenizeRequest.parse(await self._generation.body(request))
+        chosen = await self._generation.admit(request, asked.model, None)
+        return _json(await asyncio.to_thread(detokenize_body, asked, chosen.model), chosen.version)
+
+    def _model(self, name: str) -> ServedModel:
+        return self._models.choose(name, None).model
 
 
-class _Reply:
-    """One request's responses: what all its parts have in common."""
-
-    def __init__(self, asked: ChatCompletionRequest, model: ServedModel, prompt_tokens: int) -> None:
-        self.id = f"chatcmpl-{uuid.uuid4().hex}"
-        self._created = int(time.time())
-        self._model = model.id
-        self._prompt_tokens = prompt_tokens
-        self._usage_asked = bool(asked.stream_options and asked.stream_options.include_usage)
-
-    async def whole(self, deltas: AsyncGenerator[TextDelta]) -> Response:
-        """The response without streaming."""
-        text, completion_tokens, finish_reason = "", 0, "length"
-        async with aclosing(deltas):
-            async for delta in deltas:
-                text += delta.text
-                completion_tokens = delta.completion_tokens
-                finish_reason = delta.finish_reason or finish_reason
-        message = Answer(role="assistant", content=text, refusal=None)
-        choice = Choice(index=0, message=message, logprobs=None, finish_reason=finish_reason)
-        return _json(
-            ChatCompletion(
-                id=self.id,
-                object="chat.completion",
-                created=self._created,
-                model=self._model,
-                choices=[choice],
-                usage=Usage.of(self._prompt_tokens, completion_tokens),
-            )
-        )
-
-    async def events(self, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
-        """Server-sent events: role and first text, text, finish reason, usage if asked, [DONE]."""
-        async with aclosing(rest):
-            yield self._chunk(Delta(role="assistant", content="")) + self._text(first)
-            delta = first
-            try:
-                async for delta in rest:
-                    yield self._text(delta)
-            except HeliostatError as error:
-                yield _event(json.dumps(engine_failure(str(error)).body).encode())
-                return
-            yield self._chunk(Delta(), delta.finish_reason)
-            if self._usage_asked:
-                yield self._event(choices=[], usage=Usage.of(self._prompt_tokens, delta.completion_tokens))
-            yield DONE
-
-    def _text(self, delta: TextDelta) -> bytes:
-        return self._chunk(Delta(content=delta.text)) if delta.text else b""
-
-    def _chunk(self, delta: Delta, finish_reason: str | None = None) -> bytes:
-        choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish_reason)
-        return self._event(choices=[choice], **({"usage": None} if self._usage_asked else {}))
-
-    def _event(self, **values: Any) -> bytes:
-        chunk = ChatCompletionChunk(
-            id=self.id, object="chat.completion.chunk", created=self._created, model=self._model, **values
-        )
-        return _event(chunk.json_bytes())
-
-
-class _RequireKey:
-    """Lets requests through that carry a key; health is for everybody."""
-
-    def __init__(self, application: ASGIApp, keys: ApiKeys) -> None:
-        self._application = application
-        self._keys = keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _path(scope) != HEALTH_PATH:
-            given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            if not self._keys.accept(given):
-                await JSONResponse(wrong_key().body, 401)(scope, receive, send)
-                return
-        await self._application(scope, receive, send)
-
-
-def _path(scope: Scope) -> str:
-    """The path below the place where the application is mounted."""
-    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
-
-
-def _labelled(response: Response, version: str) -> Response:
-    response.headers[VERSION_HEADER] = version
-    return response
-
-
-def _card(model: ServedModel) -> ModelCard:
-    return ModelCard(
-        id=model.id,
-        object="model",
-        created=model.created,
-        owned_by="heliostat",
-        max_model_len=model.max_context_tokens,
-    )
-
-
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
-
-
-def _json(content: Any) -> Response:
-    return Response(content.json_bytes(), media_type="application/json")
+def _json(body: bytes, version: str) -> Response:
+    return Response(body, media_type="application/json", headers={VERSION_HEADER: version})
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedRequest)
-    return JSONResponse(error.body, error.status)
+    if SCOPE_KEY in request.scope:
+        context_of(request.scope).error = error.code
+    return refusal(error)
 
 
 async def _refuse_engine(request: Request, error: Exception) -> Response:
     """The engine failed in front of the first token, or takes no more."""
     if isinstance(error, FullError):
-        headers = {"retry-after": str(error.retry_after_seconds)}
-        return JSONResponse(overloaded(str(error)).body, 429, headers)
-    refusal = engine_failure(str(error))
-    return JSONResponse(refusal.body, refusal.status)
+        return await _refuse(request, overloaded(str(error), error.retry_after_seconds))
+    return await _refuse(request, engine_failure(str(error)))
 
 
 async def _refuse_http(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import max_context_tokens
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.routes import Route, Snapshot
+from heliostat.serving.gateway.choosing import Chosen
 from heliostat.storage import artifact_folder, open_artifact
 
 SERVED_KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")
@@ -62,8 +63,8 @@ class Catalogue:
             if known:
                 self._routes[route.name] = Route(route.name, known)
 
-    def choose(self, name: str, session: str | None) -> tuple[ServedModel, str]:
-        """The model that answers a request for an endpoint, and its version's label.
+    def choose(self, name: str, session: str | None) -> Chosen:
+        """Who answers a request for an endpoint.
 
         Raises:
             RefusedRequest: there is no endpoint of that name.
@@ -72,7 +73,7 @@ class Catalogue:
         if route is None:
             raise unknown_model(name, self.names)
         version = route.choose(session)
-        return self.model(route.name, version), version.label
+        return Chosen(self.model(route.name, version), version.label, version.artifact_id)
 
     async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
         """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
@@ -100,6 +101,7 @@ class Catalogue:
             max_context_tokens=prepared.max_context_tokens,
             max_output_tokens=prepared.config.max_output_tokens,
             default_max_tokens=prepared.config.default_max_tokens,
+            fingerprint=version.artifact_id,
         )
 
     async def _prepare(self, app_name: str, version: Version) -> None:

@@ -7,6 +7,7 @@ from starlette.types import Scope
 
 from heliostat.serving.access.audit import AuditEntry
 from heliostat.serving.access.callers import Caller
+from heliostat.serving.access.config import Route
 from heliostat.serving.access.rate_limits import Lease
 from heliostat.serving.gateway.metrics import RequestMeter
 
@@ -19,7 +20,7 @@ class RequestContext:
 
     id: str
     address: str
-    route: str
+    route: Route
     caller: Caller | None = None
     model: str | None = None
     version: str | None = None

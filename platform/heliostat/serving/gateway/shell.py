@@ -1,4 +1,5 @@
-"""The outermost part of the gateway: gives each request an id, sees who asks, bounds its time, and writes it down.
+"""The outermost part of the gateway: gives each request an id, sees who asks, bounds its time, and writes
+it down.
 
 Plain ASGI: what goes in and out is handed on untouched, but for the request's id in the response's headers.
 """
@@ -6,20 +7,16 @@ Plain ASGI: what goes in and out is handed on untouched, but for the request's i
 import asyncio
 import re
 import uuid
-from dataclasses import dataclass
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from heliostat.endpoints import HEALTH_PATH
-from heliostat.serving.access.admission import Access
-from heliostat.serving.access.audit import AuditLog
 from heliostat.serving.access.config import Route
-from heliostat.serving.access.rate_limits import RateLimits
-from heliostat.serving.access.policy import Policy
 from heliostat.serving.api.errors import RefusedRequest, gateway_timeout
 from heliostat.serving.gateway.context import SCOPE_KEY, RequestContext
 from heliostat.serving.gateway.metrics import GatewayMetrics
+from heliostat.serving.gateway.services import Doormen
 
 REQUEST_ID = b"x-request-id"
 SOUND_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -34,16 +31,6 @@ ROUTES: tuple[tuple[str, Route], ...] = (
     ("/admin", "admin"),
     ("/metrics", "metrics"),
 )
-
-
-@dataclass(frozen=True)
-class Doormen:
-    """All that decides about who may ask, and remembers who did."""
-
-    access: Access
-    limits: RateLimits
-    policy: Policy
-    audit: AuditLog
 
 
 class Shell:
