@@ -1,9 +1,9 @@
 """Answers to questions that say the same: equal in every word of weight, and near by vector.
 
 Both are asked for, and the words come first, as a table finds them at once: a question without an equal costs
-no vector. An index over vectors would have to find candidates for the words to refuse: with all-MiniLM, "from
-3 to 5" lies at 0.996 of "from 5 to 3", and 16 of 20 true paraphrases in other words lie below the threshold
-of 0.95. The table's key begins with the scope, so that a look-up cannot even see another's entries.
+no vector. An index over vectors would only find candidates for the words to refuse: with all-MiniLM, "from 3
+to 5" lies at 0.996 of "from 5 to 3", and most true paraphrases in other words stay below the threshold of
+0.95. The table's key begins with the scope, so that a look-up cannot even see another's entries.
 Knows no embedder: vectors are given.
 """
 

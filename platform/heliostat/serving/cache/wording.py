@@ -39,7 +39,7 @@ ABOUT_WORDS = frozenset(
         "translate translation say spell spelling pronounce word words letter letters sentence character "
         "characters grammar grammatical correct proofread rewrite rephrase paraphrase reword repeat echo "
         "copy type plural singular synonym synonyms antonym antonyms rhyme rhymes anagram acronym quote "
-        "phrase text count abbreviate uppercase lowercase capitalize tense conjugate summarize"
+        "phrase text count abbreviate uppercase lowercase capitalize tense conjugate"
     )
 )
 """Where a question is about words, none of its own can be exchanged."""
