@@ -11,9 +11,9 @@ from tests.serving.word_vectors import embed
 from heliostat.errors import StorageError
 from heliostat.serving.api.errors import RefusedRequest
 from heliostat.serving.retrieval import collection as collection_module
-from heliostat.serving.retrieval.collections import Collections
 from heliostat.serving.retrieval.config import RetrievalConfig
 from heliostat.serving.retrieval.passages import Added, CollectionInfo, Document
+from heliostat.serving.retrieval.store import Collections
 from heliostat.storage import Storage
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from heliostat.serving.cache.answers import CachedAnswer
 from heliostat.serving.cache.config import CacheConfig
 from heliostat.serving.cache.question import Place, Question
 from heliostat.serving.cache.response_cache import ResponseCache
-from heliostat.serving.retrieval.collections import Collections
 from heliostat.serving.retrieval.config import RetrievalConfig
 from heliostat.serving.retrieval.passages import Document
+from heliostat.serving.retrieval.store import Collections
 from heliostat.serving.text_embedder import TextEmbedder
 from heliostat.storage import artifact_folder
 

@@ -1,7 +1,6 @@
 """Vectors of texts for the gateway: one embedder in one thread, shared by the cache and the collections."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -10,9 +9,6 @@ import numpy as np
 
 from heliostat.models.embedding import Embed
 from heliostat.models.embedding_graph import load_serving_embedder
-
-AsyncEmbed = Callable[[list[str]], Awaitable[np.ndarray]]
-"""Texts to vectors of length 1: float32, (number of texts, dimensions)."""
 
 TEXTS_AT_ONCE = 4
 """A document of a thousand chunks takes a turn for every so many, and questions come in between."""

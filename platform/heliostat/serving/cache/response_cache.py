@@ -6,12 +6,13 @@ blocked is never in it. Everything runs on one event loop; nothing here takes a 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heliostat.errors import ConfigError, HeliostatError
+from heliostat.models.embedding_graph import AsyncEmbed
 from heliostat.serving.cache.answers import CacheCounts, CachedAnswer, Hit
 from heliostat.serving.cache.config import CacheConfig
 from heliostat.serving.cache.exact import ExactStore
@@ -22,7 +23,6 @@ from heliostat.serving.cache.semantic import SemanticStore
 if TYPE_CHECKING:
     from heliostat.serving.cache.redis_store import RedisStore
 
-AsyncEmbed = Callable[[list[str]], Awaitable[np.ndarray]]
 MAX_EMBEDDING = 8
 """With so many questions at the embedder, one more would wait longer than a miss is worth."""
 

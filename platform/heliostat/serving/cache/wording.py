@@ -14,7 +14,7 @@ def _listed(words: str) -> list[str]:
     return words.split()
 
 
-WEIGHTLESS = frozenset(_listed("a an the of to is are am be been being do does please kindly"))
+WEIGHTLESS = frozenset(_listed("a an the of is are am do does please kindly"))
 AUXILIARIES = frozenset(_listed("is are am do does"))
 """At the head of a clause they ask for yes or no, which is another question than what."""
 CAPITALS_MATTER = frozenset(_listed("us it who in or am all may can no is as at on so an be he me do to"))
@@ -47,7 +47,7 @@ ABOUT_WORDS_CHINESE = re.compile(
     "翻译|翻成|译成|改写|润色|语法|拼写|拼音|造句|怎么说|怎么读|重复|复述|同义|反义|[词字句]"
 )
 
-_PRONOUN = r"(?:i|we|you|one|someone|somebody|people)"
+_PRONOUN = r"(?:i|we|one)"  # how do you feel is another question than how do I feel
 _ASKED_NEXT = r"(?= (?:the|what|which|who|whose|where|when|why|how|howto)\b)"
 OPENING = re.compile(
     r"(?:"
@@ -64,7 +64,7 @@ OPENING = re.compile(
     _I,
 )
 CHINESE_OPENING = re.compile(
-    r"(?:你好|您好|请问|麻烦(?:你|您)?|请(?![假求客教柬愿问])|(?:你|您)?(?:能不能|能否|可以|能)?告诉我"
+    r"(?:你好|您好|请问|麻烦(?:你|您)?|请(?=告诉|解释|说明|介绍|列出|描述|推荐|比较|帮我|给我|分析|计算|总结)|(?:你|您)?(?:能不能|能否|可以|能)?告诉我"
     r"|(?:我)?想(?:知道|了解|问)(?:一下)?)[\s，,。！!：:]*"
 )
 ENDING = re.compile(
@@ -103,6 +103,8 @@ REWORDINGS = _rules(
     # France's capital: the capital of France; where there is one owner only.
     ("'s", r"^((?:(?!'s\b).)*?)\b(\w+)'s (\w+)\b(?!.*'s\b)", r"\1the \3 of \2"),
     ("'s", r"(\w)'s\b", r"\1"),
+    ("a few", r"\ba few\b", "several"),
+    ("a little", r"\ba little\b", "somewhat"),
     ("do", r"\bto do\b|\bdo(?=\W*$)", "perform"),
     ("how", rf"\bhow (?:(?:do|can|could|would) {_PRONOUN}|to)\b", "howto"),
     ("what", r"\bwhat(?: is| are)? (?:the |a )?(?:ways?|method|steps?|procedure) (?:to|for|of)\b", "howto"),
@@ -116,7 +118,6 @@ CHINESE_REWORDINGS = _rules(
     ("呢", r"呢(?=[\s。？！?!]*$)", ""),
     ("啊", r"啊(?=[\s。？！?!]*$)", ""),
     ("呀", r"呀(?=[\s。？！?!]*$)", ""),
-    ("的", r"(?<![目标有])的(?![士确])", ""),
     ("如何", r"如何", "怎么"),
     ("怎样", r"怎样(?!的)", "怎么"),
     ("哪儿", r"哪儿", "哪里"),

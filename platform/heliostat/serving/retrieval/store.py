@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -20,6 +20,7 @@ import numpy as np
 
 from heliostat.errors import BusyError, StorageError
 from heliostat.locks import lock
+from heliostat.models.embedding_graph import AsyncEmbed
 from heliostat.serving.api.errors import RefusedRequest
 from heliostat.serving.retrieval.chunking import Span, chunk_text
 from heliostat.serving.retrieval.collection import Collection
@@ -35,7 +36,6 @@ from heliostat.serving.retrieval.passages import (
 from heliostat.serving.retrieval.segments import MANIFEST, Chunk, Manifest, Segment, read_manifest
 from heliostat.storage import Storage
 
-AsyncEmbed = Callable[[list[str]], Awaitable[np.ndarray]]
 FOLDER = "collections"
 BUSY_SECONDS = 5.0
 """How long a change waits for another process's change of the same collection."""
