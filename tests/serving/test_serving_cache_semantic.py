@@ -153,6 +153,27 @@ async def test_a_crowd_at_the_embedder_does_not_wait():
     assert (kinds.count("semantic"), kinds.count(None)) == (8, 12)
 
 
+async def test_a_purge_takes_also_what_is_on_its_way():
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def waiting(texts):
+        asked.set()
+        await release.wait()
+        return await embed(texts)
+
+    cache = cache_of()
+    await cache.keep(ask("In Paris, where is the museum?"), answer())
+    cache._embed = waiting
+    finding = asyncio.create_task(cache.find(ask("where is the museum in Paris")))
+    keeping = asyncio.create_task(cache.keep(ask("Is it old?"), answer()))
+    await asked.wait()
+    await cache.purge()
+    release.set()
+    assert await finding is None
+    await keeping
+    assert cache.num_entries == {"exact": 0, "semantic": 0}
+
+
 def test_a_semantic_cache_needs_an_embedder():
     with pytest.raises(ConfigError, match=r"cache\.semantic\.enabled needs an embedder"):
         ResponseCache(CacheConfig.model_validate({"semantic": {"enabled": True}}))

@@ -50,6 +50,7 @@ class ResponseCache:
         self._semantic = SemanticStore(config.semantic, config.ttl_seconds, self.counts, clock)
         self._redis = _open_redis(config, self.counts)
         self._num_embedding = 0
+        self._num_purges = 0  # what was begun before one must not bring back what it took
 
     @property
     def num_entries(self) -> dict[str, int]:
@@ -78,6 +79,7 @@ class ResponseCache:
         if not self._cacheable(question):
             return
         self.counts.fills += 1
+        purges = self._num_purges
         if self._config.exact.enabled:
             self._exact.keep(question, answer)
         if self._redis is not None:
@@ -85,7 +87,7 @@ class ResponseCache:
         meaning = self._meaning_of(question)
         if meaning is not None:
             vector = await self._vector_of(meaning)
-            if vector is not None:
+            if vector is not None and purges == self._num_purges:
                 self._semantic.keep(question, meaning, vector, answer)
 
     async def purge(self, tenant: str | None = None, model: str | None = None) -> int:
@@ -95,6 +97,7 @@ class ResponseCache:
         Raises:
             ServingError: Redis does not answer; this process has forgotten them all the same.
         """
+        self._num_purges += 1
         num_gone = self._exact.purge(tenant, model) + self._semantic.purge(tenant, model)
         self.counts.purged += num_gone
         if self._redis is not None:
@@ -117,8 +120,9 @@ class ResponseCache:
             if answer is not None:
                 return Hit(answer, "exact")
         if self._redis is not None:
+            purges = self._num_purges
             answer = await self._redis.find(question)
-            if answer is not None:
+            if answer is not None and purges == self._num_purges:
                 self._exact.keep(question, answer, max(0.0, time.time() - answer.created))
                 return Hit(answer, "redis")
         return await self._find_similar(question)
@@ -133,7 +137,8 @@ class ResponseCache:
             self._semantic.touch(same)
             return Hit(same.answer, "semantic")
         vector = await self._vector_of(meaning)
-        near = self._semantic.nearest(candidates, vector) if vector is not None else None
+        candidates = self._semantic.candidates(question, meaning)  # some may have gone meanwhile
+        near = self._semantic.nearest(candidates, vector) if vector is not None and candidates else None
         if near is None:
             return None
         self._semantic.touch(near[0])
