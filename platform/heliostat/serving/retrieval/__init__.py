@@ -1,0 +1,1 @@
+"""Collections of documents: found again by what they say, and put in front of a question."""
