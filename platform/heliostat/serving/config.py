@@ -7,19 +7,23 @@ from pydantic import Field, model_validator
 
 from heliostat.config import Config, Resources
 from heliostat.serving.access.config import AccessConfig
+from heliostat.serving.cache.config import CacheConfig
 from heliostat.serving.engines.config import (
     AutoEngine,
     EngineConfig,
     OpenVINOEngineConfig,
     TransformersEngineConfig,
 )
+from heliostat.serving.retrieval.config import RetrievalConfig
 
 __all__ = [
     "AccessConfig",
     "AutoEngine",
+    "CacheConfig",
     "CanaryConfig",
     "EngineConfig",
     "OpenVINOEngineConfig",
+    "RetrievalConfig",
     "ScalingConfig",
     "ServeConfig",
     "TransformersEngineConfig",
@@ -97,6 +101,9 @@ class ServeConfig(Config):
     request_timeout_seconds: float = Field(default=600, gt=0)
     """How long an answer may take altogether."""
     access: AccessConfig = AccessConfig()
+    cache: CacheConfig = CacheConfig()
+    retrieval: RetrievalConfig | None = None
+    """With it the gateway keeps collections of documents."""
     resources: Resources = Resources()
     """What one replica of the engine reserves."""
     startup_timeout_seconds: float = Field(default=120, gt=0)

@@ -120,6 +120,13 @@ class JsonSchemaFormat(Incoming):
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
+class Retrieval(Incoming):
+    """Documents to look up for the question: ours, in no other API."""
+
+    collection: str
+    top_k: Annotated[int, Field(strict=True, ge=1)] = 5
+
+
 class ChatCompletionRequest(GenerationRequest):
     """A conversation to continue."""
 
@@ -131,6 +138,7 @@ class ChatCompletionRequest(GenerationRequest):
     tools: Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: Flag | None = None
+    retrieval: Retrieval | None = None
 
     @property
     def asked_max_tokens(self) -> int | None:

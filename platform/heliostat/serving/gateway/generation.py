@@ -1,32 +1,31 @@
 """The way of a request for text through the gateway: checked, reviewed, rendered, answered, counted."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.errors import slow_body, too_large
-from heliostat.serving.api.event_stream import EventStream, first_of, while_connected
-from heliostat.serving.api.orders import Job, estimated_prompt_tokens, prepare
+from heliostat.serving.api.event_stream import EventStream, while_connected
+from heliostat.serving.api.orders import estimated_prompt_tokens, prepare
 from heliostat.serving.api.protocol import decode_body
-from heliostat.serving.api.reply import Part, Reply
 from heliostat.serving.api.reviewing import input_texts
 from heliostat.serving.api.text_requests import CompletionRequest
-from heliostat.serving.channel.messages import ElsewhereError
 from heliostat.serving.config import ServeConfig
+from heliostat.serving.gateway.answering import Answering
 from heliostat.serving.gateway.choosing import Chosen, Models
-from heliostat.serving.gateway.context import RequestContext, context_of
+from heliostat.serving.gateway.context import context_of
+from heliostat.serving.gateway.documents import Documents
 from heliostat.serving.gateway.services import Services
+from heliostat.serving.retrieval.grounding import Citation
 
 SESSION_HEADER = "x-session-id"
 """Requests with the same one go to the same version; without it OpenAI's field `user` counts."""
 VERSION_HEADER = "x-heliostat-version"
 CLIENT_LEFT = 499
-SHORT_CHARACTERS = 2000
+SHORT_TOKENS = 500
 """Rendering so much takes about a millisecond; more is done in a thread."""
 Asked = ChatCompletionRequest | CompletionRequest
 
@@ -38,6 +37,18 @@ class Generation:
         self._models = models
         self._config = config
         self._services = services
+        self._documents: Documents | None = None
+        if services.collections and config.retrieval:
+            self._documents = Documents(services.collections, config.retrieval, self.body)
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is mounted."""
+        return [
+            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            Route("/v1/completions", self.completions, methods=["POST"]),
+            *(self._documents.routes if self._documents else ()),
+        ]
 
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
@@ -88,12 +99,19 @@ class Generation:
         texts = input_texts(asked, chosen.model.tokenizer)
         estimate = estimated_prompt_tokens(asked, texts)
         context.lease = await self._services.doormen.limits.acquire(context.asker, estimate)
-        if sum(map(len, texts)) > SHORT_CHARACTERS:
+        citations: list[Citation] = []
+        if self._documents and isinstance(asked, ChatCompletionRequest) and asked.retrieval:
+            asked, citations = await self._documents.grounded(asked, context.asker.tenant)
+        if estimate > SHORT_TOKENS:
             job = await asyncio.to_thread(prepare, asked, chosen.model)
         else:
             job = prepare(asked, chosen.model)
-        answering = _Answering(job, context)
-        headers = {VERSION_HEADER: chosen.version}
+        context.prompt_tokens = job.prompt_tokens
+        answering = Answering(job, context, citations)
+        if self._services.answers:
+            reading, writing = _cache_control(request)
+            await answering.look_up(self._services, chosen, "", reading, writing)
+        headers = {VERSION_HEADER: chosen.version, **answering.headers}
         if not asked.stream:
             whole = await while_connected(request.receive, answering.whole())
             if whole is None:
@@ -108,59 +126,7 @@ class Generation:
         return stream
 
 
-@dataclass(frozen=True)
-class _Started:
-    reply: Reply
-    first: Part
-    rest: AsyncGenerator[Part]
-
-
-class _Answering:
-    """One job on its way to its client."""
-
-    def __init__(self, job: Job, context: RequestContext) -> None:
-        self._job = job
-        self._context = context
-        context.prompt_tokens = job.prompt_tokens
-
-    async def whole(self) -> bytes:
-        """The response without streaming; as nothing was shown, an answer that is lost is made again."""
-        try:
-            return await self._whole()
-        except ElsewhereError:
-            return await self._whole()
-
-    async def start(self) -> _Started:
-        """The first part and what follows."""
-        reply = Reply(self._job)
-        first, rest = await first_of(self._metered(reply.generate()))
-        return _Started(reply, first, rest)
-
-    async def events(self, started: _Started) -> AsyncGenerator[bytes]:
-        """Server-sent events."""
-        async with aclosing(started.reply.events(started.first, started.rest)) as events:
-            try:
-                async for event in events:
-                    yield event
-            finally:
-                self._count(started.reply)
-
-    async def _whole(self) -> bytes:
-        reply = Reply(self._job)
-        try:
-            return await reply.whole(self._metered(reply.generate()))
-        finally:
-            self._count(reply)
-
-    async def _metered(self, parts: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
-        meter = self._context.meter
-        had = [0] * len(self._job.orders)
-        async with aclosing(parts):
-            async for place, delta in parts:
-                if meter:
-                    meter.tokens(delta.completion_tokens - had[place])
-                    had[place] = delta.completion_tokens
-                yield place, delta
-
-    def _count(self, reply: Reply) -> None:
-        self._context.completion_tokens = sum(made.completion_tokens for made in reply.transcripts)
+def _cache_control(request: Request) -> tuple[bool, bool]:
+    """Whether the client wants what was kept, and lets its own answer be kept."""
+    said = request.headers.get("cache-control", "")
+    return "no-cache" not in said and "no-store" not in said, "no-store" not in said

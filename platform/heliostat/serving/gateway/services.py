@@ -10,7 +10,9 @@ from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.access.policy import Policy
 from heliostat.serving.access.rate_limits import RateLimits
 from heliostat.serving.gateway.admin import Steering
+from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.metrics import GatewayMetrics
+from heliostat.serving.retrieval.store import Collections
 from heliostat.storage import Storage
 
 
@@ -58,3 +60,5 @@ class Services:
     doormen: Doormen = field(default_factory=Doormen.none)
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     steering: Steering | None = None
+    answers: KeptAnswers | None = None
+    collections: Collections | None = None

@@ -1,0 +1,68 @@
+"""Answers that were given before, as the gateway asks for them and keeps them."""
+
+import asyncio
+
+from heliostat.serving.api.cache_view import cache_view
+from heliostat.serving.api.orders import Job
+from heliostat.serving.api.reply import Transcript
+from heliostat.serving.cache.answers import CachedAnswer, Hit
+from heliostat.serving.cache.question import Place, Question
+from heliostat.serving.cache.response_cache import ResponseCache
+from heliostat.serving.gateway.choosing import Chosen
+from heliostat.serving.gateway.context import RequestContext
+
+
+class KeptAnswers:
+    """A cache, and the keeping of answers behind their requests' back."""
+
+    def __init__(self, cache: ResponseCache) -> None:
+        self.cache = cache
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def question(
+        self, job: Job, chosen: Chosen, context: RequestContext, filter_version: str
+    ) -> Question | None:
+        """A request in the cache's words; None where its answer cannot be kept."""
+        view = cache_view(job)
+        if not view.fits:
+            return None
+        place = Place(
+            context.asker.tenant,
+            chosen.model.id,
+            f"{chosen.artifact_id} {chosen.version}",
+            chosen.model.adapter,
+        )
+        turns = [_turn(text, job.chat) for text in view.conversation]
+        return Question.of(place, turns, view.parameters, view.system_prompt, filter_version)
+
+    async def find(self, question: Question) -> Hit | None:
+        """The answer to a question that says the same."""
+        return await self.cache.find(question)
+
+    def keep(self, question: Question, made: Transcript, prompt_tokens: int) -> None:
+        """Keep a finished answer, soon; one that a filter cut off is not."""
+        reason = made.finish_reason
+        if reason is None or reason == "content_filter":
+            return
+        answer = CachedAnswer(made.text, reason, prompt_tokens, made.completion_tokens)
+        task = asyncio.create_task(self.cache.keep(question, answer))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def close(self) -> None:
+        """Keep what is being kept, and let go."""
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await self.cache.close()
+
+
+def to_transcript(hit: Hit) -> Transcript:
+    """A kept answer as the reply wants it."""
+    answer = hit.answer
+    return Transcript(answer.text, answer.completion_tokens, answer.finish_reason)
+
+
+def _turn(text: str, chat: bool) -> tuple[str, str]:
+    if not chat:
+        return "prompt", text
+    role, _, said = text.partition(": ")
+    return role, said
