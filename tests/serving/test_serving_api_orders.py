@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.serving.scripted import (
     EVERYTHING,
     HERMES_TEMPLATE,
@@ -322,3 +325,44 @@ def test_two_meanings_of_one_definition_are_refused(model):
     }
     with pytest.raises(RefusedRequest, match="define 'a' differently"):
         prepare(chat(tools=[TOOL, other], tool_choice="required"), model)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("user"), "content": st.text()}), min_size=1
+        )
+    },
+    optional={
+        "n": st.integers(1, 3),
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "temperature": st.floats(0, 2),
+        "top_p": st.floats(0, 1, exclude_min=True),
+        "top_k": st.integers(-1, 2**40),
+        "min_p": st.floats(0, 1),
+        "repetition_penalty": st.floats(0, 2, exclude_min=True),
+        "max_tokens": st.integers(1, 2**40),
+        "stop": st.lists(st.text(max_size=5), max_size=4),
+        "logit_bias": st.dictionaries(
+            st.text(max_size=3) | st.integers(0, 700).map(str), st.floats(-100, 100)
+        ),
+        "logprobs": st.booleans(),
+        "top_logprobs": st.integers(0, 20),
+        "tools": st.just([TOOL]) | st.just([TOOL, OTHER]) | st.just([]),
+        "tool_choice": st.sampled_from(["none", "auto", "required"]),
+        "parallel_tool_calls": st.booleans(),
+        "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}]),
+    },
+)
+
+
+@given(body=FIELDS)
+def test_whatever_is_read_is_ordered_or_refused_and_the_order_can_be_sent(model, body):
+    try:
+        asked = chat(**body)
+        job = prepare(asked, model)
+    except RefusedRequest:
+        return
+    orjson.dumps([order.parameters for order in job.orders])
+    orjson.dumps(cache_view(job).parameters)
+    assert all(len(order.prompt_ids) + order.parameters.max_tokens <= 2000 for order in job.orders)
