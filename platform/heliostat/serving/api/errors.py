@@ -30,6 +30,16 @@ def error_body(message: str, kind: str, code: str, param: str | None = None) -> 
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def unsupported(param: str, reason: str) -> RefusedRequest:
+    """A known field asks for what this endpoint cannot do."""
+    return RefusedRequest(f"'{param}' {reason}", "unsupported_parameter", param=param)
+
+
+def invalid(param: str, reason: str) -> RefusedRequest:
+    """A field's value cannot be."""
+    return RefusedRequest(f"Invalid '{param}': {reason}", "invalid_value", param=param)
+
+
 def unknown_model(asked: str, known: list[str]) -> RefusedRequest:
     """The model of a request is not served here."""
     return RefusedRequest(
@@ -57,13 +67,3 @@ def too_large(limit_bytes: int) -> RefusedRequest:
 def engine_failure(reason: str) -> RefusedRequest:
     """The engine could not begin to answer."""
     return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)
-
-
-def unsupported(param: str, reason: str) -> RefusedRequest:
-    """A known field asks for what this endpoint cannot do."""
-    return RefusedRequest(f"'{param}' {reason}", "unsupported_parameter", param=param)
-
-
-def invalid(param: str, reason: str) -> RefusedRequest:
-    """A field's value cannot be."""
-    return RefusedRequest(f"Invalid '{param}': {reason}", "invalid_value", param=param)
