@@ -81,8 +81,8 @@ class DeploymentRecord(Record):
     """Oldest first; more than one during a canary."""
     before: tuple[Version, ...] = ()
     """What `versions` was before the last change of weights: where a rollback goes."""
-    cluster: str | None = None
-    """The cluster that serves it."""
+    note: str | None = None
+    """What happened to it of itself, such as a canary that lost its share."""
 
     @property
     def artifact_ids(self) -> frozenset[str]:

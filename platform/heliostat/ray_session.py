@@ -15,13 +15,15 @@ from heliostat.records import submitted_job
 # Every worker inherits these. Train V2 is the API this code is written for; its controller takes a worker's
 # report only when it looks: every 2 s by default, and then a run of seconds takes twice as long, but looking
 # every 0.1 s takes a fifth of a processor. After a host is lost it believes for some seconds that the host is
-# there: so long it waits for workers on it, and counts again. One arena for all threads, or the memory that
+# there: so long it waits for workers on it, and counts again. Serve's replicas tell their load every 10 s by
+# default, too late for an endpoint that is to follow it. One arena for all threads, or the memory that
 # the training's thread frees goes back to the system at each step (see `keep_freed_memory`). Tokenizer
 # threads deadlock in forks; usage statistics leave the machine.
 ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "MALLOC_ARENA_MAX": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -214,6 +214,7 @@ def endpoint(tiny_model_folder, tiny_tokenizer):
     import asyncio
 
     import uvicorn
+    from tests.serving.in_process import FixedModels
 
     from heliostat.serving.api.answering import ServedModel
     from heliostat.serving.config import TransformersEngineConfig
@@ -233,7 +234,7 @@ def endpoint(tiny_model_folder, tiny_tokenizer):
             max_output_tokens=64,
             default_max_tokens=16,
         )
-        settings = uvicorn.Config(build_gateway({"tiny": model}), port=0, log_level="error")
+        settings = uvicorn.Config(build_gateway(FixedModels(model)), port=0, log_level="error")
         servers.append(uvicorn.Server(settings))
         await servers[0].serve()
         await engine.close()

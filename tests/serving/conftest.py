@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.serving.in_process import CONFIGS, client_of
+from tests.serving.in_process import CONFIGS, FixedModels, client_of
 
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
@@ -88,5 +88,5 @@ def served(recording_engine, tiny_tokenizer, tiny_model_folder) -> ServedModel:
 
 @pytest.fixture
 async def client(served):
-    async with client_of(build_gateway({served.id: served})) as client:
+    async with client_of(build_gateway(FixedModels(served))) as client:
         yield client

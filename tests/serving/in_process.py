@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from heliostat.serving.api.errors import unknown_model
 from heliostat.serving.config import OpenVINOEngineConfig, TransformersEngineConfig
 
 CONFIGS = {
@@ -18,3 +19,19 @@ async def client_of(application, **options):
     transport = httpx.ASGITransport(application, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", **options) as client:
         yield client
+
+
+class FixedModels:
+    """Models that are all there is."""
+
+    def __init__(self, *models) -> None:
+        self._models = {model.id: model for model in models}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._models)
+
+    def choose(self, name, session):
+        if name not in self._models:
+            raise unknown_model(name, self.names)
+        return self._models[name], "v1"

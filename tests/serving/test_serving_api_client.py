@@ -3,6 +3,7 @@
 import httpx
 import openai
 import pytest
+from tests.serving.in_process import FixedModels
 from tests.serving.scripted import HERMES_TEMPLATE, ScriptedEngine, prose_tokenizer, served_by, with_template
 
 from heliostat.serving.gateway.app import build_gateway
@@ -30,7 +31,7 @@ async def ask(tokenizer):
     clients = []
 
     def asker(*scripts):
-        gateway = build_gateway({"tiny": served_by(ScriptedEngine(tokenizer, list(scripts)))})
+        gateway = build_gateway(FixedModels(served_by(ScriptedEngine(tokenizer, list(scripts)))))
         http = httpx.AsyncClient(transport=httpx.ASGITransport(gateway))
         client = openai.AsyncOpenAI(
             api_key="none", base_url="http://gateway/v1", http_client=http, max_retries=0

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from heliostat.errors import ServingError
 from heliostat.records import Artifact, FileEntry, Provenance, now
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
+from heliostat.serving.deployments.rollout import first_reason
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.serving.gateway.api_keys import ApiKeys
 from heliostat.serving.ports import check_port_free, free_port
-from heliostat.serving.run import choose_prefix, first_reason, model_name
+from heliostat.serving.run import model_name
 
 
 def artifact(kind: str, *names: str) -> Artifact:
@@ -85,15 +86,6 @@ def test_a_port_in_use_is_refused_and_a_free_one_is_not():
 def test_an_address_of_another_machine_is_refused():
     with pytest.raises(ServingError, match="set host to an address of this machine"):
         check_port_free("192.0.2.1", 8000)
-
-
-def test_a_second_model_gets_a_route_of_its_own():
-    assert choose_prefix(None, "b", "app-b", {}) == "/"
-    assert choose_prefix(None, "b", "app-b", {"app-a": "/"}) == "/b"
-    assert choose_prefix(None, "b", "app-b", {"app-a": "/", "app-b": "/b"}) == "/b"
-    assert choose_prefix("/x", "b", "app-b", {"app-a": "/"}) == "/x"
-    with pytest.raises(ServingError, match="route_prefix / belongs to application app-a"):
-        choose_prefix("/", "b", "app-b", {"app-a": "/"})
 
 
 def test_the_reason_is_taken_out_of_a_replicas_traceback():

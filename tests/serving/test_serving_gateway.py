@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.serving.in_process import client_of
+from tests.serving.in_process import FixedModels, client_of
 
 from heliostat.errors import ServingError
 from heliostat.serving.gateway.api_keys import ApiKeys
@@ -142,7 +142,7 @@ class DeadEngine:
 
 
 async def test_health_says_whose_it_is_even_when_the_engine_is_lost(served):
-    async with client_of(build_gateway({"tiny": replace(served, engine=DeadEngine())})) as client:
+    async with client_of(build_gateway(FixedModels(replace(served, engine=DeadEngine())))) as client:
         response = await client.get("/healthz")
     assert (response.status_code, response.json()["models"]) == (503, ["tiny"])
 
@@ -189,7 +189,7 @@ async def test_a_body_that_is_no_json_object_is_refused(client, body):
 
 
 async def test_a_body_over_the_limit_is_refused(served):
-    async with client_of(build_gateway({"tiny": served}, max_request_bytes=2000)) as client:
+    async with client_of(build_gateway(FixedModels(served), max_request_bytes=2000)) as client:
         response = await client.post("/v1/chat/completions", content=b" " * 2001)
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "request_too_large"
@@ -206,7 +206,7 @@ async def test_unknown_paths_and_methods_have_openais_body(client):
 async def test_with_keys_only_their_holders_get_in(served, tmp_path):
     file = tmp_path / "keys"
     file.write_text("secret\n")
-    application = build_gateway({"tiny": served}, ApiKeys.read(str(file)))
+    application = build_gateway(FixedModels(served), ApiKeys.read(str(file)))
     async with client_of(application) as client:
         refused = await ask(client)
         assert refused.status_code == 401
@@ -245,7 +245,7 @@ async def test_a_client_that_leaves_frees_the_engine(served, recording_engine, s
     }
     if not stream:
         asyncio.get_running_loop().call_later(0.02, left.set)
-    await asyncio.wait_for(build_gateway({"tiny": served})(scope, receive, send), 20)
+    await asyncio.wait_for(build_gateway(FixedModels(served))(scope, receive, send), 20)
     engine = recording_engine.engine
     assert engine.stats().num_requests == 0
     assert len(sent) < 100
@@ -277,7 +277,7 @@ class FailingEngine:
 
 async def test_an_engine_lost_before_the_first_token_is_a_503(served, transformers_engine):
     lost = replace(served, engine=FailingEngine(transformers_engine, 0))
-    async with client_of(build_gateway({"tiny": lost})) as client:
+    async with client_of(build_gateway(FixedModels(lost))) as client:
         for stream in (True, False):
             response = await ask(client, stream=stream)
             assert response.status_code == 503
@@ -286,7 +286,7 @@ async def test_an_engine_lost_before_the_first_token_is_a_503(served, transforme
 
 async def test_an_engine_lost_in_a_stream_ends_it_with_an_error_event(served, transformers_engine):
     lost = replace(served, engine=FailingEngine(transformers_engine, 5))
-    async with client_of(build_gateway({"tiny": lost})) as client:
+    async with client_of(build_gateway(FixedModels(lost))) as client:
         response = await ask(client, stream=True)
         assert response.status_code == 200
         events = events_of(response)

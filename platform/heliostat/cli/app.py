@@ -21,6 +21,7 @@ from heliostat.cli import (
     pipelines,
     recipes,
     runs,
+    serve,
     train,
     versions,
 )
@@ -54,6 +55,7 @@ for command in (
     models.app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
+app.add_typer(serve.app, name="serve")
 app.add_typer(train.app, name="train")
 
 

@@ -51,24 +51,65 @@ EngineConfig = Annotated[
 ]
 
 
+class ScalingConfig(Config):
+    """Between how many replicas, and when one more or fewer."""
+
+    min_replicas: int = Field(default=1, ge=0)
+    """0 lets an endpoint that is not asked rest; the next request waits until a replica has come up."""
+    max_replicas: int = Field(default=2, ge=1)
+    target_requests: float = Field(default=16, gt=0)
+    """Requests that a replica is to have at a time."""
+    target_kv_cache_usage: float = Field(default=0.8, gt=0, le=1)
+    target_first_token_seconds: float | None = Field(default=None, gt=0)
+    upscale_delay_seconds: float = Field(default=3, ge=0)
+    downscale_delay_seconds: float = Field(default=60, ge=0)
+    look_back_seconds: float = Field(default=5, gt=0)
+    """What is looked at are means over so long."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas={self.min_replicas} exceeds max_replicas={self.max_replicas}; "
+                "lower the one or raise the other"
+            )
+        return self
+
+
+class CanaryConfig(Config):
+    """When a canary loses its share of itself, judged by the requests of the last minute."""
+
+    min_requests: int = Field(default=50, ge=1)
+    """Fewer are no reason."""
+    max_error_rate_increase: float = Field(default=0.05, ge=0, le=1)
+    """Above the others' share of failed requests."""
+    max_p95_ratio: float = Field(default=2.0, ge=1)
+    """Times the others' P95."""
+
+
 class ServeConfig(Config):
     """One endpoint: a model, its engine, where it listens and how much it takes on."""
 
-    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"startup_timeout_seconds"})
+    not_in_fingerprint: ClassVar[frozenset[str]] = frozenset({"startup_timeout_seconds", "weight"})
 
     name: Name | None = None
     """The model's name in the API; None takes the artifact's."""
+    weight: float = Field(default=100, ge=0, le=100)
+    """Percent of the requests for this version where the name is served already; below 100 it is a canary."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 picks a free one."""
-    route_prefix: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9._/-]*$")
-    """Where below the port the API lies; None takes "/", or "/NAME" when another model has that."""
     api_key_file: str | None = None
     """A file with one accepted key a line; None lets everybody in who reaches the port."""
     engine: EngineConfig = AutoEngine()
     num_replicas: int = Field(default=1, ge=1)
-    max_ongoing_requests: int = Field(default=64, ge=1)
-    """Requests a replica takes on at once; more wait their turn."""
+    autoscaling: ScalingConfig | None = None
+    """As many replicas as there is work for, in place of `num_replicas`."""
+    canary: CanaryConfig = CanaryConfig()
+    max_ongoing_requests: int = Field(default=128, ge=1)
+    """Requests a replica takes on at once, those that wait in its engine included; more are refused (429)."""
+    wait_for_replica_seconds: float = Field(default=60, gt=0)
+    """How long a request waits for a replica to come up where there is none."""
     max_output_tokens: int = Field(default=4096, ge=1)
     """The most a request may ask for."""
     default_max_tokens: int = Field(default=512, ge=1)
@@ -79,6 +120,18 @@ class ServeConfig(Config):
     startup_timeout_seconds: float = Field(default=120, gt=0)
     drain_timeout_seconds: float = Field(default=30, ge=0)
     """How long answers under way may take to finish when a replica is stopped."""
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether it may have no replica while nobody asks."""
+        return self.autoscaling is not None and self.autoscaling.min_replicas == 0
+
+    @property
+    def least_replicas(self) -> int:
+        """Replicas that must be up for it to count as started; one that may rest has to show that it
+        loads.
+        """
+        return max(1, self.autoscaling.min_replicas) if self.autoscaling else self.num_replicas
 
     @model_validator(mode="after")
     def _strangers_need_keys(self) -> Self:

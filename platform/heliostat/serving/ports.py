@@ -48,3 +48,24 @@ def _bind(host: str, port: int) -> int:
         probe.bind((host, port))
         probe.listen(1)
         return int(probe.getsockname()[1])
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that several gateways of one node can share; the kernel spreads connections over them.
+
+    Raises:
+        ServingError: it cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ServingError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; set port to another or 0"
+        ) from None
+    listening.setblocking(False)
+    return listening

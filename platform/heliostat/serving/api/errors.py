@@ -67,3 +67,8 @@ def too_large(limit_bytes: int) -> RefusedRequest:
 def engine_failure(reason: str) -> RefusedRequest:
     """The engine could not begin to answer."""
     return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)
+
+
+def overloaded(reason: str) -> RefusedRequest:
+    """Nobody takes the request now."""
+    return RefusedRequest(f"Too many requests: {reason}; ask again later", "engine_overloaded", 429)

@@ -1,1 +1,3 @@
-"""From the gateway to engines in other processes and back: JSON lines over TCP, so that a token costs little."""
+"""From the gateway to engines in other processes and back: JSON lines over TCP, so that a token costs
+little.
+"""

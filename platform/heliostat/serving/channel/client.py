@@ -21,7 +21,7 @@ class ChannelClient:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._inboxes: dict[str, Inbox] = {}
-        self._vectors: dict[str, asyncio.Future[list[list[float]]]] = {}
+        self._results: dict[str, asyncio.Future[list[Any]]] = {}
         self._reading: asyncio.Task[None]
         self.closed = False
 
@@ -47,7 +47,7 @@ class ChannelClient:
     @property
     def num_requests(self) -> int:
         """Requests of this gateway that go on there."""
-        return len(self._inboxes) + len(self._vectors)
+        return len(self._inboxes) + len(self._results)
 
     async def generate(
         self,
@@ -97,13 +97,26 @@ class ChannelClient:
         Raises:
             ElsewhereError, ServingError: as `generate`.
         """
+        return await self._ask(request_id, {"embed": request_id, "prompts": [list(each) for each in prompts]})
+
+    async def logs(self, num_lines: int, request_id: str) -> list[str]:
+        """The last lines of the replica's log.
+
+        Raises:
+            ElsewhereError: the replica is lost.
+        """
+        return await self._ask(request_id, {"logs": [request_id, num_lines]})
+
+    async def _ask(self, request_id: str, message: dict[str, Any]) -> list[Any]:
+        """The one answer to a message."""
         self._refuse_closed()
-        future = self._vectors[request_id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._results[request_id] = future
         try:
-            self._writer.write(line({"embed": request_id, "prompts": [list(prompt) for prompt in prompts]}))
+            self._writer.write(line(message))
             return await future
         finally:
-            self._vectors.pop(request_id, None)
+            self._results.pop(request_id, None)
             if future.cancelled() and not self.closed:
                 self._writer.write(line({"abort": request_id}))
 
@@ -132,10 +145,11 @@ class ChannelClient:
         for request_id, token_ids, finish_reason, logprobs in message.get("tokens", ()):
             if inbox := self._inboxes.get(request_id):
                 inbox.put(token_ids, finish_reason, logprobs)
-        if "vectors" in message:
-            request_id, vectors = message["vectors"]
-            if (future := self._vectors.get(request_id)) and not future.done():
-                future.set_result(vectors)
+        for kind in ("vectors", "said"):
+            if kind in message:
+                request_id, result = message[kind]
+                if (future := self._results.get(request_id)) and not future.done():
+                    future.set_result(result)
         if "refused" in message:
             request_id, reason, why = message["refused"]
             self._fail(request_id, to_error(reason, why))
@@ -143,11 +157,11 @@ class ChannelClient:
     def _fail(self, request_id: str, error: ServingError) -> None:
         if inbox := self._inboxes.get(request_id):
             inbox.fail(error)
-        if (future := self._vectors.get(request_id)) and not future.done():
+        if (future := self._results.get(request_id)) and not future.done():
             future.set_exception(error)
 
     def _end(self, error: ServingError) -> None:
         self.closed = True
-        for request_id in [*self._inboxes, *self._vectors]:
+        for request_id in [*self._inboxes, *self._results]:
             self._fail(request_id, error)
         self._writer.close()

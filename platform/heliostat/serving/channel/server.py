@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import time
+from collections import deque
 from typing import Any
 
 import orjson
 
 from heliostat.errors import ServingError
 from heliostat.serving.channel.messages import LINE_LIMIT_BYTES, Why, from_delta, line, to_parameters
+from heliostat.serving.channel.own_log import own_log
 from heliostat.serving.engines.interface import Engine
 
 HELLO_TIMEOUT_SECONDS = 10.0
 DRAIN_POLL_SECONDS = 0.02
+FIRST_TOKENS_KEPT = 256
+LATELY_SECONDS = 15.0
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +31,7 @@ class ChannelServer:
         self._max_ongoing_requests = max_ongoing_requests
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server
+        self._first_tokens: deque[tuple[float, float]] = deque(maxlen=FIRST_TOKENS_KEPT)
         self.draining = False
         self.num_requests = 0
 
@@ -42,6 +48,16 @@ class ChannelServer:
     def port(self) -> int:
         """Where it listens."""
         return int(self._server.sockets[0].getsockname()[1])
+
+    def first_token_seconds(self) -> float:
+        """How long first tokens took lately, in the mean; 0 where none came."""
+        since = time.monotonic() - LATELY_SECONDS
+        lately = [took for at, took in self._first_tokens if at > since]
+        return sum(lately) / len(lately) if lately else 0.0
+
+    def note_first_token(self, took_seconds: float) -> None:
+        """A request has its first token."""
+        self._first_tokens.append((time.monotonic(), took_seconds))
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Begin nothing new, and wait for what goes on; False when some were still going on at the end."""
@@ -76,7 +92,11 @@ class ChannelServer:
             self._connections.add(connection)
             while received := await reader.readline():
                 connection.receive(orjson.loads(received))
-        except (ConnectionError, TimeoutError, ValueError) as error:  # ValueError: not JSON, or too long a line
+        except (
+            ConnectionError,
+            TimeoutError,
+            ValueError,
+        ) as error:  # ValueError: not JSON, or too long a line
             logger.info("a gateway's connection ended: %s", error)
         finally:
             self._connections.discard(connection)
@@ -104,6 +124,9 @@ class _Connection:
             self._begin(message["add"], self._generate(message))
         elif "embed" in message:
             self._begin(message["embed"], self._embed(message))
+        elif "logs" in message:
+            request_id, num_lines = message["logs"]
+            self._say({"said": [request_id, own_log(num_lines)]})
         elif task := self._tasks.get(message["abort"]):
             task.cancel()
 
@@ -122,13 +145,16 @@ class _Connection:
         self._tasks.pop(request_id, None)
 
     async def _generate(self, message: dict[str, Any]) -> None:
-        request_id = message["add"]
+        request_id, began, waiting = message["add"], time.monotonic(), True
         deltas = self._engine.generate(
             message["prompt_ids"], to_parameters(message["parameters"]), request_id, message["adapter"]
         )
         try:
             async with contextlib.aclosing(deltas):
                 async for delta in deltas:
+                    if waiting:
+                        self._server.note_first_token(time.monotonic() - began)
+                        waiting = False
                     self._say_tokens(from_delta(request_id, delta))
                     if delta.finish_reason:
                         return

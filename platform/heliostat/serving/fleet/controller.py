@@ -1,29 +1,25 @@
-"""The one place that knows what is deployed and who answers: gateways and replicas report here, and read here.
+"""The one place that knows what is deployed and who answers: gateways and replicas report here, and read
+here.
 
 Lives in an actor of its own (see the edge). Everything that must last is in the workspace's deployments/; the
 replicas and gateways of a controller that was restarted report again within a second.
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from heliostat.endpoints import DeploymentRecord
+from heliostat.endpoints import DeploymentRecord, Version
+from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import EngineStats
+from heliostat.serving.fleet.judging import VersionFigures, merged, why_roll_back
 from heliostat.serving.fleet.routes import Replica, Route, Snapshot
+from heliostat.serving.fleet.status import EndpointStatus, version_status
 
 SILENT_SECONDS = 5.0
 """A replica or gateway that was not heard of for so long is gone."""
-
-
-@dataclass(frozen=True)
-class VersionFigures:
-    """What a gateway has seen of a version since it came up; times are sums and maxima of seconds."""
-
-    num_requests: int = 0
-    num_errors: int = 0
-    end_to_end_seconds: tuple[float, ...] = ()
-    """Of the latest requests."""
 
 
 @dataclass
@@ -33,6 +29,7 @@ class Gateway:
     url: str
     ready: frozenset[str] = frozenset()
     figures: dict[str, VersionFigures] = field(default_factory=dict)
+    """By `NAME/LABEL` of a version."""
     seen_at: float = field(default_factory=time.monotonic)
 
 
@@ -51,7 +48,7 @@ class Controller:
         self._records = {record.endpoint.name: record for record in records or []}
         self._seen: dict[str, _Seen] = {}
         self._gateways: dict[str, Gateway] = {}
-        self._revision = 1
+        self._revision = time.time_ns()  # never again one that a gateway had of a controller before this
         self._changed = asyncio.Event()
 
     @property
@@ -90,12 +87,49 @@ class Controller:
     def replicas(self, app_name: str) -> list[tuple[Replica, EngineStats]]:
         """The replicas of a version."""
         self._expire()
-        return [(seen.replica, seen.stats) for seen in self._seen.values() if seen.replica.app_name == app_name]
+        return [
+            (seen.replica, seen.stats) for seen in self._seen.values() if seen.replica.app_name == app_name
+        ]
 
     def is_ready(self, app_name: str) -> bool:
         """Whether there is a gateway and every one can answer for a version."""
         gateways = self.gateways.values()
         return bool(gateways) and all(app_name in gateway.ready for gateway in gateways)
+
+    def failing_canaries(self) -> dict[str, str]:
+        """The endpoints whose newest version does worse than the others beside it, and why."""
+        reasons = {}
+        for name, record in self._records.items():
+            *others, newest = record.versions
+            if others and 0 < newest.weight < 100:
+                limits = ServeConfig.model_validate(newest.config).canary
+                reason = why_roll_back(self._figures(name, (newest,)), self._figures(name, others), limits)
+                if reason:
+                    reasons[name] = reason
+        return reasons
+
+    def _figures(self, name: str, versions: Sequence[Version]) -> VersionFigures:
+        keys = {f"{name}/{version.label}" for version in versions}
+        return merged(
+            figures
+            for gateway in self._gateways.values()
+            for key, figures in gateway.figures.items()
+            if key in keys
+        )
+
+    def status(self) -> list[EndpointStatus]:
+        """Every endpoint with its versions and replicas, by name."""
+        return [
+            EndpointStatus(
+                name=name,
+                url=record.endpoint.url,
+                note=record.note,
+                versions=tuple(
+                    version_status(version, self.replicas(version.app_name)) for version in record.versions
+                ),
+            )
+            for name, record in sorted(self._records.items())
+        ]
 
     async def watch(self, gateway_id: str, gateway: Gateway, known: int, wait_seconds: float) -> Snapshot:
         """Take a gateway's word, and tell it what there is: at once when that changed, else after a while."""
@@ -104,10 +138,8 @@ class Controller:
         self._expire()
         if known == self._revision:
             changed = self._changed
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), wait_seconds)
-            except TimeoutError:
-                pass
         return self._snapshot()
 
     def leave(self, gateway_id: str) -> None:

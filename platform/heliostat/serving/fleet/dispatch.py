@@ -1,14 +1,14 @@
 """A gateway's view of the replicas: connections to all of them, and which one takes the next request.
 
-A request whose replica is lost, full or leaving before anything of the answer was seen goes to another one; where
-there is none it waits for one to come (a version at rest is woken first). A version whose replicas are all full
-refuses at once.
+A request whose replica is lost, full or leaving goes to another one; where there is none it waits for one to
+come (a version at rest is woken first). A version whose replicas are all full refuses at once.
 """
 
 import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from heliostat.errors import ServingError
 from heliostat.serving.channel.client import ChannelClient
@@ -46,7 +46,9 @@ class _Link:
         return self.load >= self.replica.capacity
 
     def turned_away(self, error: ElsewhereError, refused: set[str]) -> None:
-        """Note why this replica did not take a request: other gateways filled it, or it is not to be asked."""
+        """Note why this replica did not take a request: other gateways filled it, or it is not to be
+        asked.
+        """
         if error.full:
             self.others = self.replica.capacity - self.client.num_requests
         else:
@@ -92,6 +94,10 @@ class Fleet:
         """The replicas of a version as one engine."""
         return VersionEngine(self, app_name)
 
+    def has_been_up(self, app_name: str) -> bool:
+        """Whether a version ever had a replica."""
+        return app_name in self._known
+
     def facts(self, app_name: str) -> tuple[Capabilities, int]:
         """What a version's engine can do and its longest context in tokens; known once it had a replica.
 
@@ -101,6 +107,17 @@ class Fleet:
         if app_name not in self._known:
             raise ServingError(f"{app_name} has not come up yet; ask again in a moment")
         return self._known[app_name]
+
+    async def logs(self, app_name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of each replica's log, by its id; of one that is lost meanwhile, none."""
+        links = self._of(app_name)
+        asked = (link.client.logs(num_lines, uuid.uuid4().hex) for link in links)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return {
+            link.replica.id: lines
+            for link, lines in zip(links, answers, strict=True)
+            if not isinstance(lines, BaseException)
+        }
 
     def loads(self, app_name: str) -> list[int]:
         """Requests at each replica of a version."""
@@ -161,8 +178,16 @@ class Fleet:
         return asyncio.get_running_loop().time() + self._wait_seconds
 
 
+def _can_go_on(parameters: SamplingParameters) -> bool:
+    """Whether an answer that was cut off can be continued from its tokens as if they were prompt."""
+    counted = parameters.presence_penalty or parameters.frequency_penalty
+    return parameters.grammar is None and not counted
+
+
 class VersionEngine:
-    """A token source over all replicas of a version."""
+    """A token source over all replicas of a version; an answer that its replica's end cuts off goes on at
+    another.
+    """
 
     def __init__(self, fleet: Fleet, app_name: str) -> None:
         self._fleet = fleet
@@ -193,19 +218,24 @@ class VersionEngine:
         """
         deadline = self._fleet.deadline()
         refused: set[str] = set()
+        had: list[int] = []
         while True:
             link = await self._fleet.choose(self._app_name, refused, deadline)
-            begun = False
-            deltas = link.client.generate(prompt_ids, parameters, request_id, adapter)
+            rest = replace(parameters, max_tokens=parameters.max_tokens - len(had))
+            deltas = link.client.generate([*prompt_ids, *had], rest, request_id, adapter)
             try:
                 async with contextlib.aclosing(deltas):
                     async for delta in deltas:
-                        begun = True
+                        had += delta.token_ids
                         yield delta
                 return
             except ElsewhereError as error:
-                if begun:
+                if had and not _can_go_on(parameters):
                     raise
+                if len(had) >= parameters.max_tokens:  # only the word that it ended was lost
+                    yield TokenDelta((), "length")
+                    return
+                deadline = self._fleet.deadline() if had else deadline
                 link.turned_away(error, refused)
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:

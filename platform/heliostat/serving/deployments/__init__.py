@@ -1,0 +1,1 @@
+"""Edge: all in this room that knows Ray: controller, engines, gateway, and their applications."""

@@ -1,0 +1,145 @@
+"""Edge: the gateway in a process of Ray's, with an HTTP server of its own.
+
+Serve's proxy is not used: it would add a process and two hops through Ray to every token.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from ray import serve
+from ray.exceptions import RayError
+
+from heliostat.endpoints import DeploymentRecord
+from heliostat.errors import ServingError
+from heliostat.serving.config import ServeConfig
+from heliostat.serving.fleet.controller import Gateway
+from heliostat.serving.fleet.dispatch import Fleet
+from heliostat.serving.fleet.status import EndpointStatus
+from heliostat.serving.gateway.api_keys import ApiKeys
+from heliostat.serving.gateway.app import build_gateway
+from heliostat.serving.gateway.catalogue import Catalogue
+from heliostat.serving.ports import listening_socket
+
+ENGINE_NAME = "Engine"
+WATCH_SECONDS = 1.0
+KEEP_ALIVE_SECONDS = 75
+CONTROLLER_RETRY_SECONDS = 0.5
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GatewaySpec:
+    """Where a gateway listens, and what holds for all requests."""
+
+    url: str
+    host: str
+    port: int
+    config: ServeConfig
+    controller: Any
+
+
+class GatewayReplica:
+    """The HTTP server, and the eyes on the controller."""
+
+    async def __init__(self, spec: GatewaySpec) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._spec = spec
+        self._id = uuid.uuid4().hex
+        self._controller = spec.controller
+        self._wakes: dict[str, asyncio.Task[None]] = {}
+        secret = await self._controller.secret.remote()
+        self._fleet = Fleet(secret, self._wake, spec.config.wait_for_replica_seconds)
+        self._catalogue = Catalogue(self._fleet)
+        self._revision = 0
+        listening = listening_socket(spec.host, spec.port)
+        keys = ApiKeys.read(spec.config.api_key_file) if spec.config.api_key_file else None
+        application = build_gateway(self._catalogue, keys, spec.config.max_request_bytes, self)
+        self._server = uvicorn.Server(_options(application, spec.config))
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        self._watching = asyncio.create_task(self._watch())
+
+    async def status(self) -> list[EndpointStatus]:
+        """Every endpoint of the cluster."""
+        endpoints: list[EndpointStatus] = await self._ask(self._controller.status)
+        return endpoints
+
+    async def operate(self, what: str, name: str, values: dict[str, Any]) -> DeploymentRecord | str | None:
+        """Have the controller change an endpoint."""
+        done: DeploymentRecord | str | None = await self._ask(self._controller.operate, what, name, values)
+        return done
+
+    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of each replica's log."""
+        return await self._catalogue.logs(name, num_lines)
+
+    async def _ask(self, method: Any, *arguments: Any) -> Any:
+        try:
+            return await method.remote(*arguments)
+        except RayError as error:
+            raise ServingError(f"the controller does not answer: {error}") from error
+
+    async def check_health(self) -> None:
+        """Called by Serve, which restarts a replica that raises here.
+
+        Raises:
+            ServingError: the server or the watch has ended.
+        """
+        for task, what in ((self._serving, "HTTP server"), (self._watching, "watch on the controller")):
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                raise ServingError(f"the gateway's {what} ended: {error}; it will be restarted")
+
+    async def __del__(self) -> None:
+        """Serve stops this gateway: answers under way end first."""
+        if hasattr(self, "_watching"):
+            self._server.should_exit = True
+            await asyncio.wait([self._serving])
+            self._watching.cancel()
+            with contextlib.suppress(RayError):
+                await self._controller.leave.remote(self._id)
+            await self._fleet.close()
+
+    async def _watch(self) -> None:
+        """Tell the controller what this gateway can answer for, and follow what it says."""
+        while True:
+            word = Gateway(self._spec.url, ready=self._catalogue.ready)
+            try:
+                snapshot = await self._controller.watch.remote(self._id, word, self._revision, WATCH_SECONDS)
+            except RayError as error:
+                logger.warning("the controller does not answer: %s", error)
+                await asyncio.sleep(CONTROLLER_RETRY_SECONDS)
+                continue
+            await self._catalogue.update(snapshot)
+            self._revision = snapshot.revision
+
+    async def _wake(self, app_name: str) -> None:
+        """Bring a version at rest its first replica: Serve starts one for a call that waits."""
+        going_on = self._wakes.get(app_name)
+        if going_on is None or going_on.done():
+            self._wakes[app_name] = asyncio.create_task(_call_once(app_name))
+
+
+async def _call_once(app_name: str) -> None:
+    try:
+        await serve.get_deployment_handle(ENGINE_NAME, app_name=app_name).wake.remote()
+    except (RayError, serve.exceptions.RayServeException) as error:
+        logger.warning("%s cannot be woken: %s", app_name, error)
+
+
+def _options(application: object, config: ServeConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(config.drain_timeout_seconds) or 1,
+        backlog=4096,
+    )

@@ -1,0 +1,76 @@
+"""The cluster's one gateway: where it listens, and bringing it up."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from heliostat.errors import ServingError
+from heliostat.serving.config import ServeConfig
+from heliostat.serving.ports import check_port_free, free_port
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+def check_address(config: ServeConfig) -> str | None:
+    """See that endpoints can listen where the config says; the gateway's URL where there is one already.
+
+    Raises:
+        ServingError: the port is in use, or this cluster already listens on another one.
+    """
+    url = _standing_url()
+    if url is None:
+        check_port_free(config.host, config.port)
+        return None
+    there = urlsplit(url)
+    if config.port not in (0, there.port):
+        raise ServingError(
+            f"this cluster's endpoints listen on port {there.port}, so port {config.port} cannot be had; "
+            f"set port to {there.port} (several models share it) or 0"
+        )
+    if reachable(config.host) != f"{there.hostname}" and f"[{there.hostname}]" != reachable(config.host):
+        raise ServingError(
+            f"this cluster's endpoints listen on {there.hostname}, so host {config.host} cannot be had too; "
+            f"set host to {there.hostname}"
+        )
+    return url
+
+
+def open_gateway(config: ServeConfig, controller: Any) -> str:
+    """The URL of this cluster's gateway, which is started where there is none.
+
+    Raises:
+        ServingError: as `check_address`, or it does not come up.
+    """
+    from heliostat.serving.deployments import applications
+    from heliostat.serving.deployments.gateway_replica import GatewaySpec
+    from heliostat.serving.deployments.rollout import wait_until
+
+    url = check_address(config)
+    if url:
+        return url
+    port = config.port or free_port(config.host)
+    url = f"http://{reachable(config.host)}:{port}"
+    applications.start_gateway(GatewaySpec(url, config.host, port, config, controller))
+    deadline = time.monotonic() + config.startup_timeout_seconds
+    try:
+        wait_until(lambda: _standing_url() is not None, applications.GATEWAY_APP, deadline)
+    except BaseException:
+        applications.delete_application(applications.GATEWAY_APP)
+        raise
+    return url
+
+
+def reachable(host: str) -> str:
+    """The address at which this machine reaches a server that listens on `host`."""
+    if host in WILDCARDS:
+        return WILDCARDS[host]
+    return f"[{host}]" if ":" in host else host
+
+
+def _standing_url() -> str | None:
+    """Where this cluster's gateways say that they listen."""
+    from heliostat.serving.deployments.calls import call, find_controller
+
+    controller = find_controller()
+    gateways = call(controller.gateways) if controller else {}
+    return next((gateway.url for gateway in gateways.values()), None)

@@ -1,0 +1,126 @@
+"""What this gateway can answer for: the routes, with the tokenizer and the limits of each version at hand."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from heliostat.endpoints import Version
+from heliostat.errors import HeliostatError
+from heliostat.models.loading import load_tokenizer
+from heliostat.records import ArtifactKind
+from heliostat.serving.api.answering import ServedModel
+from heliostat.serving.api.errors import unknown_model
+from heliostat.serving.config import ServeConfig
+from heliostat.serving.engines.selection import max_context_tokens
+from heliostat.serving.fleet.dispatch import Fleet
+from heliostat.serving.fleet.routes import Route, Snapshot
+from heliostat.storage import artifact_folder, open_artifact
+
+SERVED_KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A version that requests can be rendered for."""
+
+    version: Version
+    config: ServeConfig
+    tokenizer: Any
+    max_context_tokens: int
+
+
+class Catalogue:
+    """The routes of the last snapshot; a version that cannot be prepared is left out and tried again."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._routes: dict[str, Route] = {}
+        self._prepared: dict[str, Prepared] = {}
+
+    @property
+    def ready(self) -> frozenset[str]:
+        """The applications whose versions are prepared, and had a replica."""
+        return frozenset(name for name in self._prepared if self._fleet.has_been_up(name))
+
+    @property
+    def names(self) -> list[str]:
+        """The endpoints, by name."""
+        return sorted(self._routes)
+
+    async def update(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot: connect to its replicas, prepare its versions, then follow its routes."""
+        await self._fleet.update(snapshot)
+        versions = {version.app_name: version for route in snapshot.routes for version in route.versions}
+        for app_name, version in versions.items():
+            await self._prepare(app_name, version)
+        self._prepared = {name: self._prepared[name] for name in versions if name in self._prepared}
+        self._routes = {}
+        for route in snapshot.routes:
+            known = tuple(version for version in route.versions if version.app_name in self._prepared)
+            if known:
+                self._routes[route.name] = Route(route.name, known)
+
+    def choose(self, name: str, session: str | None) -> tuple[ServedModel, str]:
+        """The model that answers a request for an endpoint, and its version's label.
+
+        Raises:
+            RefusedRequest: there is no endpoint of that name.
+        """
+        route = self._routes.get(name)
+        if route is None:
+            raise unknown_model(name, self.names)
+        version = route.choose(session)
+        return self.model(route.name, version), version.label
+
+    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
+        """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
+
+        Raises:
+            RefusedRequest: there is no endpoint of that name.
+        """
+        route = self._routes.get(name)
+        if route is None:
+            raise unknown_model(name, self.names)
+        logs: dict[str, list[str]] = {}
+        for version in route.versions:
+            of_version = await self._fleet.logs(version.app_name, num_lines)
+            logs |= {f"{version.label}/{replica}": lines for replica, lines in of_version.items()}
+        return logs
+
+    def model(self, name: str, version: Version) -> ServedModel:
+        """A version as the API sees it."""
+        prepared = self._prepared[version.app_name]
+        return ServedModel(
+            id=name,
+            created=int(version.started_at.timestamp()),
+            tokenizer=prepared.tokenizer,
+            engine=self._fleet.engine(version.app_name),
+            max_context_tokens=prepared.max_context_tokens,
+            max_output_tokens=prepared.config.max_output_tokens,
+            default_max_tokens=prepared.config.default_max_tokens,
+        )
+
+    async def _prepare(self, app_name: str, version: Version) -> None:
+        known = self._prepared.get(app_name)
+        if known and known.version.artifact_uri == version.artifact_uri:
+            config = known.config
+            if known.version.config != version.config:
+                config = ServeConfig.model_validate(version.config)
+            self._prepared[app_name] = Prepared(version, config, known.tokenizer, known.max_context_tokens)
+            return
+        try:
+            self._prepared[app_name] = await asyncio.to_thread(_load, version)
+        except HeliostatError as error:
+            logger.error("version %s cannot be answered for: %s", version.label, error)
+
+
+def _load(version: Version) -> Prepared:
+    folder = artifact_folder(open_artifact(version.artifact_uri, SERVED_KINDS))
+    return Prepared(
+        version,
+        ServeConfig.model_validate(version.config),
+        load_tokenizer(folder),
+        max_context_tokens(folder),
+    )

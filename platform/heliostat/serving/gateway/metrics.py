@@ -1,0 +1,183 @@
+"""What a gateway has done, for Prometheus and for the controller: counted once a request, timed at each
+token.
+
+Names are vLLM's where they mean the same, so that its dashboards read them. Labels: the endpoint
+(`model_name`), its version, and the prefix of the key that asked.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from heliostat.serving.fleet.judging import VersionFigures, quantile_of
+
+WINDOW_SECONDS = 60.0
+MOST_KEPT = 4096
+SERVER_FAULT = 500
+LABELS = ("model_name", "version", "key")
+FIRST_TOKEN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+WHOLE_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    at: float
+    seconds: float
+    failed: bool
+
+
+class GatewayMetrics:
+    """All counters of a gateway; `exposition` is what Prometheus reads."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "heliostat_requests", "Requests by outcome", (*LABELS, "route", "status"), registry=registry
+        )
+        self._prompt = Counter("vllm:prompt_tokens", "Prompt tokens", LABELS, registry=registry)
+        self._generated = Counter("vllm:generation_tokens", "Generated tokens", LABELS, registry=registry)
+        self._first = Histogram(
+            "vllm:time_to_first_token_seconds",
+            "From the request to its first token",
+            LABELS,
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._between = Histogram(
+            "vllm:inter_token_latency_seconds",
+            "Between tokens",
+            LABELS,
+            buckets=TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._whole = Histogram(
+            "vllm:e2e_request_latency_seconds",
+            "From the request to its end",
+            LABELS,
+            buckets=WHOLE_BUCKETS,
+            registry=registry,
+        )
+        self._running = Gauge(
+            "heliostat_requests_in_progress", "Requests under way", LABELS, registry=registry
+        )
+        self._cache = Counter(
+            "heliostat_cache_lookups", "Looked up in the cache", ("model_name", "outcome"), registry=registry
+        )
+        self._blocked = Counter(
+            "heliostat_filtered", "Texts that a rule acted on", ("rule", "action"), registry=registry
+        )
+        self._refused = Counter(
+            "heliostat_refused", "Requests refused before a model was chosen", ("code",), registry=registry
+        )
+        self._rate = Gauge(
+            "heliostat_requests_per_second",
+            "Over the last minute",
+            ("model_name", "version"),
+            registry=registry,
+        )
+        self._latency = Gauge(
+            "heliostat_request_latency_seconds",
+            "Over the last minute",
+            ("model_name", "version", "quantile"),
+            registry=registry,
+        )
+        self._lately: dict[tuple[str, str], deque[_Ended]] = {}
+        self.replica_gauges = {
+            name: Gauge(name, what, ("model_name", "version", "replica"), registry=registry)
+            for name, what in (
+                ("vllm:num_requests_running", "Requests that an engine works on"),
+                ("vllm:num_requests_waiting", "Requests that wait in an engine"),
+                ("vllm:kv_cache_usage_perc", "Share of the KV cache in use"),
+                ("heliostat_tokens_per_second", "Tokens that an engine generates a second"),
+            )
+        }
+
+    def begin(self, model: str, version: str, key: str, route: str) -> "RequestMeter":
+        """A request has a model now."""
+        return RequestMeter(self, (model, version, key), route)
+
+    def refused(self, code: str) -> None:
+        """A request was refused before a model was chosen."""
+        self._refused.labels(code).inc()
+
+    def looked_up(self, model: str, outcome: str) -> None:
+        """The cache was asked: exact, semantic, shared or miss."""
+        self._cache.labels(model, outcome).inc()
+
+    def filtered(self, rule: str, action: str) -> None:
+        """A rule of the guard acted."""
+        self._blocked.labels(rule, action).inc()
+
+    def figures(self) -> dict[str, VersionFigures]:
+        """Of each version, by `MODEL/VERSION`: the requests of the last minute."""
+        return {
+            f"{model}/{version}": VersionFigures(
+                num_requests=len(ended),
+                num_errors=sum(each.failed for each in ended),
+                end_to_end_seconds=tuple(each.seconds for each in ended),
+            )
+            for (model, version), ended in self._recent().items()
+        }
+
+    def exposition(self) -> bytes:
+        """Prometheus' text format."""
+        for (model, version), ended in self._recent().items():
+            self._rate.labels(model, version).set(len(ended) / WINDOW_SECONDS)
+            for quantile in QUANTILES:
+                value = quantile_of([each.seconds for each in ended], quantile)
+                self._latency.labels(model, version, str(quantile)).set(value)
+        return generate_latest(self._registry)
+
+    def _recent(self) -> dict[tuple[str, str], list[_Ended]]:
+        since = time.monotonic() - WINDOW_SECONDS
+        return {key: [each for each in kept if each.at > since] for key, kept in self._lately.items()}
+
+    def note_end(self, labels: tuple[str, str, str], ended: _Ended) -> None:
+        """Keep a request's end for the figures of the last minute."""
+        self._lately.setdefault(labels[:2], deque(maxlen=MOST_KEPT)).append(ended)
+
+
+class RequestMeter:
+    """The times of one request; `end` is called once, however it ends."""
+
+    def __init__(self, metrics: GatewayMetrics, labels: tuple[str, str, str], route: str) -> None:
+        self._metrics = metrics
+        self._labels = labels
+        self._route = route
+        self._began = time.monotonic()
+        self._last: float | None = None
+        self._ended = False
+        self._between = metrics._between.labels(*labels)
+        self.time_to_first_token: float | None = None
+        self._running = metrics._running.labels(*labels)
+        self._running.inc()
+
+    def tokens(self, count: int) -> None:
+        """So many new tokens have come."""
+        at = time.monotonic()
+        if self._last is None:
+            self.time_to_first_token = at - self._began
+            self._metrics._first.labels(*self._labels).observe(self.time_to_first_token)
+        elif count:
+            self._between.observe((at - self._last) / count)
+        self._last = at
+
+    def end(self, status: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> float:
+        """The request has ended; its seconds."""
+        seconds = time.monotonic() - self._began
+        if self._ended:
+            return seconds
+        self._ended = True
+        metrics, labels = self._metrics, self._labels
+        self._running.dec()
+        metrics._requests.labels(*labels, self._route, str(status)).inc()
+        metrics._prompt.labels(*labels).inc(prompt_tokens)
+        metrics._generated.labels(*labels).inc(completion_tokens)
+        if completion_tokens:
+            metrics._whole.labels(*labels).observe(seconds)
+        metrics.note_end(labels, _Ended(time.monotonic(), seconds, status >= SERVER_FAULT))
+        return seconds

@@ -1,0 +1,123 @@
+"""Versions come up, take over and go, replicas are killed and added, and no request fails."""
+
+import os
+import signal
+import time
+
+import pytest
+from tests.serving.test_serving_deploy import publish_quantized
+from tests.serving.under_load import Load
+
+from heliostat.config import Resources
+from heliostat.control.serving import change_endpoint, endpoints_at
+from heliostat.errors import ServingError
+from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
+from heliostat.serving.run import deploy_model, shutdown_endpoint
+from heliostat.workspace import Workspace
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+CONFIG = ServeConfig(
+    name="rolling",
+    port=0,
+    engine=OpenVINOEngineConfig(num_threads=1),
+    resources=Resources(num_cpus=0.25),
+    drain_timeout_seconds=20,
+)
+
+
+@pytest.fixture(scope="module")
+def rolling_workspace(tmp_path_factory) -> Workspace:
+    return Workspace.resolve(str(tmp_path_factory.mktemp("rolling") / "workspace"))
+
+
+@pytest.fixture(scope="module")
+def artifact(rolling_workspace, tiny_openvino_folder):
+    return publish_quantized(rolling_workspace, tiny_openvino_folder, "rolling")
+
+
+@pytest.fixture
+def endpoint(ray_cluster, rolling_workspace, artifact):
+    endpoint = deploy_model(CONFIG, artifact, rolling_workspace)
+    yield endpoint
+    shutdown_endpoint(endpoint)
+
+
+def versions_of(endpoint) -> list[dict]:
+    return next(each for each in endpoints_at(endpoint.url) if each["name"] == endpoint.name)["versions"]
+
+
+def wait_for_replicas(endpoint, count: int) -> list[dict]:
+    deadline = time.monotonic() + 90
+    while len(versions_of(endpoint)[-1]["replicas"]) != count:
+        assert time.monotonic() < deadline, versions_of(endpoint)
+        time.sleep(0.1)
+    return versions_of(endpoint)[-1]["replicas"]
+
+
+def test_a_canary_a_promotion_and_a_rollback_fail_no_request(endpoint, artifact, rolling_workspace):
+    with pytest.raises(ServingError, match="no earlier version"):
+        change_endpoint(endpoint.url, "rolling", "rollback", {})
+    with Load(endpoint.base_url, "rolling") as load:
+        load.wait_for(lambda seen: seen.versions["v1"] > 10)
+        deploy_model(CONFIG.model_copy(update={"weight": 30}), artifact, rolling_workspace)
+        assert [version["weight"] for version in versions_of(endpoint)] == [70, 30]
+        load.wait_for(lambda seen: seen.versions["v2"] > 10)
+        change_endpoint(endpoint.url, "rolling", "canary", {"weight": 60})
+        change_endpoint(endpoint.url, "rolling", "promote", {})
+        assert [version["label"] for version in versions_of(endpoint)] == ["v2"]
+        before = load.outcomes.versions["v2"]
+        load.wait_for(lambda seen: seen.versions["v2"] > before + 10)
+        change_endpoint(endpoint.url, "rolling", "rollback", {})
+        assert [(version["label"], version["weight"]) for version in versions_of(endpoint)] == [("v1", 100)]
+        before = load.outcomes.versions["v1"]
+        load.wait_for(lambda seen: seen.versions["v1"] > before + 10)
+    assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures
+
+
+def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
+    with Load(endpoint.base_url, "rolling") as load:
+        load.wait_for(lambda seen: seen.kinds["ok"] > 10)
+        change_endpoint(endpoint.url, "rolling", "scale", {"fewest": 2, "most": 2})
+        first, second = wait_for_replicas(endpoint, 2)
+        os.kill(first["process"], signal.SIGKILL)
+        seen = load.outcomes.kinds["ok"]
+        load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 20)
+        there = {replica["process"] for replica in wait_for_replicas(endpoint, 2)}
+        deadline = time.monotonic() + 60
+        while first["process"] in there or len(there) < 2:
+            assert time.monotonic() < deadline
+            there = {replica["process"] for replica in versions_of(endpoint)[-1]["replicas"]}
+            time.sleep(0.1)
+        assert second["process"] in there
+        change_endpoint(endpoint.url, "rolling", "scale", {"fewest": 1, "most": 1})
+        (last,) = wait_for_replicas(endpoint, 1)
+        os.kill(last["process"], signal.SIGKILL)  # now there is none, and requests wait
+        seen = load.outcomes.kinds["ok"]
+        load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 10)
+    assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures  # cut streams go on elsewhere
+
+
+def test_an_endpoint_at_rest_wakes_grows_with_its_work_and_rests_again(
+    ray_cluster, rolling_workspace, artifact
+):
+    scaling = ScalingConfig(
+        min_replicas=0,
+        max_replicas=2,
+        target_requests=3,
+        upscale_delay_seconds=0.5,
+        downscale_delay_seconds=2,
+        look_back_seconds=2,
+    )
+    config = CONFIG.model_copy(update={"name": "resting", "autoscaling": scaling})
+    endpoint = deploy_model(config, artifact, rolling_workspace)
+    try:
+        wait_for_replicas(endpoint, 0)
+        with Load(endpoint.base_url, "resting", num_clients=8, max_tokens=200) as load:
+            load.wait_for(lambda seen: seen.kinds["ok"] > 0)
+            wait_for_replicas(endpoint, 2)
+            seen = load.outcomes.kinds["ok"]
+            load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 16)
+        wait_for_replicas(endpoint, 0)
+        assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures
+    finally:
+        shutdown_endpoint(endpoint)
