@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.serving.scripted import (
     EVERYTHING,
     HERMES_TEMPLATE,
@@ -19,6 +22,7 @@ from heliostat.serving.api.orders import estimated_prompt_tokens, prepare
 from heliostat.serving.api.plain_answers import embedding_prompts
 from heliostat.serving.api.reviewing import input_texts, with_texts
 from heliostat.serving.api.text_requests import CompletionRequest, EmbeddingRequest
+from heliostat.serving.api.tool_syntax import HERMES, LLAMA, MISTRAL, syntax_of
 from heliostat.serving.engines.interface import Capabilities, Grammar
 from heliostat.text.chat import render_prompt
 
@@ -159,6 +163,13 @@ def test_a_default_limit_gives_way_to_the_context(model):
     assert prepare(chat(), tight).orders[0].parameters.max_tokens == 3
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_longer_answer_than_the_endpoint_gives_is_refused_under_its_name(model, name):
+    with pytest.raises(RefusedRequest, match="at most 1000") as caught:
+        prepare(chat(**{name: 1001}), model)
+    assert caught.value.param == name
+
+
 def test_where_answers_are_filtered_there_are_no_logprobs(model):
     with pytest.raises(RefusedRequest, match="filters its answers"):
         prepare(chat(logprobs=True), model, filtered=True)
@@ -171,8 +182,9 @@ def test_a_template_without_tools_says_so(tokenizer, model):
     prepare(chat(tools=[TOOL], tool_choice="none"), replace(model, tokenizer=tokenizer))
 
 
-def test_a_form_of_calls_that_is_not_known_is_refused(model):
-    odd = with_template(model.tokenizer, HERMES_TEMPLATE.replace("tool_call>", "odd>"))
+@pytest.mark.parametrize(("known", "odd"), [("tool_call>", "odd>"), ('{"name": "', "<function=")])
+def test_a_form_of_calls_that_is_not_known_is_refused(model, known, odd):
+    odd = with_template(model.tokenizer, HERMES_TEMPLATE.replace(known, odd))
     with pytest.raises(RefusedRequest, match="not known"):
         prepare(chat(tools=[TOOL]), replace(model, tokenizer=odd))
 
@@ -296,6 +308,19 @@ def test_prompts_to_embed_have_bounds(model):
         embedding_prompts(asked, able(model, embeddings=False))
 
 
+@pytest.mark.parametrize(
+    ("template", "syntax"),
+    [
+        (HERMES_TEMPLATE, HERMES),
+        ("{% if tools %}{% endif %}[TOOL_CALLS]", MISTRAL),
+        ('{% if tools %}Respond in the format {"name": function name, "parameters": dictionary of', LLAMA),
+        ({"default": "plain", "tool_use": HERMES_TEMPLATE}, HERMES),
+    ],
+)
+def test_the_form_of_calls_is_found_in_the_template(tokenizer, template, syntax):
+    assert syntax_of(with_template(tokenizer, template)) is syntax
+
+
 def test_forced_calls_are_held_by_a_grammar(model):
     import json
 
@@ -322,3 +347,44 @@ def test_two_meanings_of_one_definition_are_refused(model):
     }
     with pytest.raises(RefusedRequest, match="define 'a' differently"):
         prepare(chat(tools=[TOOL, other], tool_choice="required"), model)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("user"), "content": st.text()}), min_size=1
+        )
+    },
+    optional={
+        "n": st.integers(1, 3),
+        "seed": st.integers(-(2**63), 2**63 - 1),
+        "temperature": st.floats(0, 2),
+        "top_p": st.floats(0, 1, exclude_min=True),
+        "top_k": st.integers(-1, 2**40),
+        "min_p": st.floats(0, 1),
+        "repetition_penalty": st.floats(0, 2, exclude_min=True),
+        "max_tokens": st.integers(1, 2**40),
+        "stop": st.lists(st.text(max_size=5), max_size=4),
+        "logit_bias": st.dictionaries(
+            st.text(max_size=3) | st.integers(0, 700).map(str), st.floats(-100, 100)
+        ),
+        "logprobs": st.booleans(),
+        "top_logprobs": st.integers(0, 20),
+        "tools": st.just([TOOL]) | st.just([TOOL, OTHER]) | st.just([]),
+        "tool_choice": st.sampled_from(["none", "auto", "required"]),
+        "parallel_tool_calls": st.booleans(),
+        "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}]),
+    },
+)
+
+
+@given(body=FIELDS)
+def test_whatever_is_read_is_ordered_or_refused_and_the_order_can_be_sent(model, body):
+    try:
+        asked = chat(**body)
+        job = prepare(asked, model)
+    except RefusedRequest:
+        return
+    orjson.dumps([order.parameters for order in job.orders])
+    orjson.dumps(cache_view(job).parameters)
+    assert all(len(order.prompt_ids) + order.parameters.max_tokens <= 2000 for order in job.orders)

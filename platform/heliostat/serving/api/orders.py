@@ -144,10 +144,12 @@ def _max_tokens(
 ) -> int:
     asked = request.asked_max_tokens
     if asked is not None and asked > model.max_output_tokens:
+        newer = isinstance(request, ChatCompletionRequest) and request.max_completion_tokens is not None
+        name = "max_completion_tokens" if newer else "max_tokens"
         raise RefusedRequest(
-            f"max_tokens is {asked}; this endpoint answers with at most {model.max_output_tokens} tokens",
+            f"{name} is {asked}; this endpoint answers with at most {model.max_output_tokens} tokens",
             "invalid_value",
-            param="max_tokens",
+            param=name,
         )
     room = model.max_context_tokens - prompt_tokens
     if room < max(asked or 1, 1):

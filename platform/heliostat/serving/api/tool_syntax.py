@@ -11,6 +11,8 @@ from heliostat.serving.api.vocabulary import vocabulary_of
 from heliostat.serving.engines.interface import Grammar
 
 ANYTHING: dict[str, Any] = {"type": "object"}
+IN_XML = ("<function=", "<arg_key>")
+"""What Qwen3-Coder and GLM have inside of <tool_call> instead of JSON."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def syntax_of(tokenizer: Any) -> ToolSyntax:
         template = template.get("tool_use") or template.get("default") or ""
     if "tools" not in template:
         raise unsupported("tools", "cannot be had with this model: its chat template has no tools")
-    if "<tool_call>" in template and "<function=" not in template:
+    if "<tool_call>" in template and not any(mark in template for mark in IN_XML):
         return HERMES
     if "[TOOL_CALLS]" in template:
         return MISTRAL
