@@ -16,11 +16,13 @@ from heliostat.cli import (
     endpoints,
     evaluate,
     garbage,
+    guard,
     keys,
     lineage,
     models,
     pipelines,
     recipes,
+    review,
     runs,
     serve,
     train,
@@ -44,6 +46,7 @@ app.add_typer(recipes.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(guard.app, name="guard")
 for command in (
     versions.register,
     versions.versions,
@@ -56,6 +59,7 @@ for command in (
     models.app.command()(command)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(review.app, name="review")
 app.add_typer(runs.app, name="runs")
 app.add_typer(serve.app, name="serve")
 app.add_typer(train.app, name="train")

@@ -1,0 +1,1 @@
+"""Looks at requests and answers: rules, a classifier, redaction, and a queue for people to decide."""
