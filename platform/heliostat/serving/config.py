@@ -14,6 +14,7 @@ from heliostat.serving.engines.config import (
     OpenVINOEngineConfig,
     TransformersEngineConfig,
 )
+from heliostat.serving.guard.config import GuardConfig
 from heliostat.serving.retrieval.config import RetrievalConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CacheConfig",
     "CanaryConfig",
     "EngineConfig",
+    "GuardConfig",
     "OpenVINOEngineConfig",
     "RetrievalConfig",
     "ScalingConfig",
@@ -101,6 +103,8 @@ class ServeConfig(Config):
     request_timeout_seconds: float = Field(default=600, gt=0)
     """How long an answer may take altogether."""
     access: AccessConfig = AccessConfig()
+    guard: GuardConfig | None = None
+    """What requests and answers are looked through for; `{}` takes the rules that come with Heliostat."""
     cache: CacheConfig = CacheConfig()
     retrieval: RetrievalConfig | None = None
     """With it the gateway keeps collections of documents."""
@@ -109,6 +113,13 @@ class ServeConfig(Config):
     startup_timeout_seconds: float = Field(default=120, gt=0)
     drain_timeout_seconds: float = Field(default=30, ge=0)
     """How long answers under way may take to finish when a replica is stopped."""
+
+    @property
+    def embedder(self) -> str | None:
+        """The one encoder for the semantic cache and for documents, where either is asked for."""
+        if self.retrieval:
+            return self.retrieval.embedder
+        return self.cache.semantic.embedder if self.cache.semantic.enabled else None
 
     @property
     def may_rest(self) -> bool:
@@ -129,6 +140,17 @@ class ServeConfig(Config):
                 f"host {self.host} lets other machines in, so api_key_file is required: "
                 "a file with one key a line (or use host 127.0.0.1)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_embedder(self) -> Self:
+        if self.retrieval and self.cache.semantic.enabled:
+            ours, theirs = self.retrieval.embedder, self.cache.semantic.embedder
+            if ours != theirs:
+                raise ValueError(
+                    f"retrieval.embedder {ours} and cache.semantic.embedder {theirs}: the gateway loads one; "
+                    "name the same in both"
+                )
         return self
 
     @model_validator(mode="after")

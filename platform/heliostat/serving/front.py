@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from heliostat.errors import ServingError
+from heliostat.models.embedding import import_embedder
 from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.ports import check_port_free, free_port
@@ -53,7 +54,8 @@ def open_gateway(config: ServeConfig, workspace: Workspace, controller: Any) -> 
     port = config.port or free_port(config.host)
     url = f"{'https' if config.access.tls else 'http'}://{reachable(config.host)}:{port}"
     plain = PlainKeys.read(config.api_key_file) if config.api_key_file else None
-    spec = GatewaySpec(url, config.host, port, config, workspace.storage, plain, controller)
+    embedder = import_embedder(config.embedder, workspace) if config.embedder else None
+    spec = GatewaySpec(url, config.host, port, config, workspace.storage, plain, controller, embedder)
     applications.start_gateway(spec)
     deadline = time.monotonic() + config.startup_timeout_seconds
     try:

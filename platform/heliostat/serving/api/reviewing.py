@@ -14,6 +14,7 @@ from heliostat.serving.api.errors import invalid
 from heliostat.serving.api.protocol import Incoming, as_json
 from heliostat.serving.api.text_requests import CompletionRequest, EmbeddingRequest
 
+DEVELOPERS = ("system", "developer")
 Path = tuple[str | int, ...]
 Reviewed = TypeVar("Reviewed", ChatCompletionRequest, CompletionRequest, EmbeddingRequest)
 
@@ -41,6 +42,19 @@ def with_texts(request: Reviewed, texts: Sequence[str], tokenizer: Any) -> Revie
             holder = holder[part]
         holder[path[-1]] = _value_of(text, before, path, tokenizer)
     return type(request).parse(body) if changed else request
+
+
+def from_outside(request: Incoming) -> list[bool]:
+    """Of each text of `input_texts`, whether users or tools said it, and not the application's developer."""
+    return [_is_foreign(request, path) for path in _paths(request)]
+
+
+def _is_foreign(request: Incoming, path: Path) -> bool:
+    if not isinstance(request, ChatCompletionRequest):
+        return True
+    if path[0] != "messages":
+        return False
+    return request.messages[int(path[1])].role not in DEVELOPERS
 
 
 def _paths(request: Incoming) -> list[Path]:

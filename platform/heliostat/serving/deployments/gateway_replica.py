@@ -16,18 +16,24 @@ from ray.exceptions import RayError
 
 from heliostat.endpoints import DeploymentRecord
 from heliostat.errors import ServingError
+from heliostat.records import Artifact
 from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.access.tls import uvicorn_options
+from heliostat.serving.cache.response_cache import ResponseCache
 from heliostat.serving.config import ServeConfig, is_loopback
 from heliostat.serving.fleet.controller import Gateway
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.status import EndpointStatus
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.gateway.catalogue import Catalogue
+from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.metrics import GatewayMetrics
 from heliostat.serving.gateway.services import Doormen, Services
+from heliostat.serving.guard.review_queue import ReviewQueue
 from heliostat.serving.ports import listening_socket
-from heliostat.storage import Storage
+from heliostat.serving.retrieval.store import Collections
+from heliostat.serving.text_embedder import TextEmbedder
+from heliostat.storage import Storage, artifact_folder
 
 ENGINE_NAME = "Engine"
 WATCH_SECONDS = 1.0
@@ -48,6 +54,8 @@ class GatewaySpec:
     """The workspace's: keys, rules and the audit log lie there."""
     plain_keys: PlainKeys | None
     controller: Any
+    embedder: Artifact | None = None
+    """For the semantic cache and for collections of documents."""
 
 
 class GatewayReplica:
@@ -60,19 +68,29 @@ class GatewayReplica:
         self._wakes: dict[str, asyncio.Task[None]] = {}
         secret = await self._controller.secret.remote()
         self._fleet = Fleet(secret, self._wake, spec.config.wait_for_replica_seconds)
-        self._catalogue = Catalogue(self._fleet)
+        self._catalogue = Catalogue(self._fleet, spec.storage.root)
         self._revision = 0
         listening = listening_socket(spec.host, spec.port)
         self._doormen = await asyncio.to_thread(
             Doormen.of, spec.config.access, is_loopback(spec.host), spec.storage, spec.plain_keys
         )
         self._metrics = GatewayMetrics()
-        services = Services(self._doormen, self._metrics, steering=self)
+        embed = await TextEmbedder.load(artifact_folder(spec.embedder)) if spec.embedder else None
+        services = self._services = self._all_services(embed)
         application = build_gateway(self._catalogue, spec.config, services)
         self._server = uvicorn.Server(_options(application, spec.config))
         self._refreshing = asyncio.create_task(self._doormen.access.watch())
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         self._watching = asyncio.create_task(self._watch())
+
+    def _all_services(self, embed: TextEmbedder | None) -> Services:
+        spec = self._spec
+        cache = KeptAnswers(ResponseCache(spec.config.cache, embed))
+        collections = None
+        if embed and spec.config.retrieval and spec.embedder:
+            collections = Collections(spec.storage, spec.config.retrieval, embed, spec.embedder.id)
+        reviews = ReviewQueue(spec.storage)
+        return Services(self._doormen, self._metrics, self, cache, collections, reviews)
 
     async def status(self) -> list[EndpointStatus]:
         """Every endpoint of the cluster."""
@@ -121,6 +139,8 @@ class GatewayReplica:
                 await self._controller.leave.remote(self._id)
             await self._fleet.close()
             await self._doormen.limits.close()
+            if self._services.answers:
+                await self._services.answers.close()
             await asyncio.to_thread(self._doormen.audit.close)
 
     async def _watch(self) -> None:

@@ -17,6 +17,7 @@ from heliostat.serving.gateway.choosing import Chosen
 from heliostat.serving.gateway.context import RequestContext
 from heliostat.serving.gateway.kept_answers import KeptAnswers, to_transcript
 from heliostat.serving.gateway.services import Services
+from heliostat.serving.guard.guard import Guard
 from heliostat.serving.retrieval.grounding import Citation
 
 CACHE_HEADER = "x-cache"
@@ -34,8 +35,16 @@ class Started:
 class Answering:
     """Answers one job, once."""
 
-    def __init__(self, job: Job, context: RequestContext, citations: Sequence[Citation] = ()) -> None:
+    def __init__(
+        self,
+        job: Job,
+        context: RequestContext,
+        citations: Sequence[Citation] = (),
+        guard: Guard | None = None,
+    ) -> None:
+        """With a guard the answer goes through its filter."""
         self._job = job
+        self._guard = guard
         self._context = context
         self._citations = [asdict(citation) for citation in citations]
         self._known: Transcript | None = None
@@ -117,7 +126,9 @@ class Answering:
         return body
 
     def _parts(self, reply: Reply) -> AsyncGenerator[Part]:
-        return reply.replay([self._known]) if self._known else self._metered(reply.generate())
+        if self._known:
+            return reply.replay([self._known])
+        return self._metered(reply.generate(self._guard.output if self._guard else None))
 
     async def _metered(self, parts: AsyncGenerator[Part]) -> AsyncGenerator[Part]:
         meter = self._context.meter
@@ -131,6 +142,8 @@ class Answering:
 
     def _count(self, reply: Reply) -> None:
         self._context.completion_tokens = sum(made.completion_tokens for made in reply.transcripts)
+        if reply.blocked:
+            self._context.rule = reply.blocked.rule
 
     def _keep(self, reply: Reply) -> None:
         if self._answers and self._question:

@@ -16,6 +16,7 @@ from heliostat.serving.engines.selection import max_context_tokens
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.routes import Route, Snapshot
 from heliostat.serving.gateway.choosing import Chosen
+from heliostat.serving.guard.guard import Guard
 from heliostat.storage import artifact_folder, open_artifact
 
 SERVED_KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")
@@ -30,13 +31,16 @@ class Prepared:
     config: ServeConfig
     tokenizer: Any
     max_context_tokens: int
+    guard: Guard | None
 
 
 class Catalogue:
     """The routes of the last snapshot; a version that cannot be prepared is left out and tried again."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, folder: str = ".") -> None:
+        """Word lists and classifiers of guards are named relative to `folder`."""
         self._fleet = fleet
+        self._folder = folder
         self._routes: dict[str, Route] = {}
         self._prepared: dict[str, Prepared] = {}
 
@@ -73,7 +77,8 @@ class Catalogue:
         if route is None:
             raise unknown_model(name, self.names)
         version = route.choose(session)
-        return Chosen(self.model(route.name, version), version.label, version.artifact_id)
+        guard = self._prepared[version.app_name].guard
+        return Chosen(self.model(route.name, version), version.label, version.artifact_id, guard)
 
     async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
         """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
@@ -106,23 +111,27 @@ class Catalogue:
 
     async def _prepare(self, app_name: str, version: Version) -> None:
         known = self._prepared.get(app_name)
-        if known and known.version.artifact_uri == version.artifact_uri:
-            config = known.config
-            if known.version.config != version.config:
-                config = ServeConfig.model_validate(version.config)
-            self._prepared[app_name] = Prepared(version, config, known.tokenizer, known.max_context_tokens)
+        if known and known.version == version:
             return
         try:
-            self._prepared[app_name] = await asyncio.to_thread(_load, version)
-        except HeliostatError as error:
+            if known and known.version.artifact_uri == version.artifact_uri:
+                self._prepared[app_name] = await asyncio.to_thread(self._changed, known, version)
+            else:
+                self._prepared[app_name] = await asyncio.to_thread(self._load, version)
+        except HeliostatError as error:  # what was there goes on as it was
             logger.error("version %s cannot be answered for: %s", version.label, error)
 
+    def _changed(self, known: Prepared, version: Version) -> Prepared:
+        config = ServeConfig.model_validate(version.config)
+        guard = known.guard if known.config.guard == config.guard else self._guard(config)
+        return Prepared(version, config, known.tokenizer, known.max_context_tokens, guard)
 
-def _load(version: Version) -> Prepared:
-    folder = artifact_folder(open_artifact(version.artifact_uri, SERVED_KINDS))
-    return Prepared(
-        version,
-        ServeConfig.model_validate(version.config),
-        load_tokenizer(folder),
-        max_context_tokens(folder),
-    )
+    def _load(self, version: Version) -> Prepared:
+        folder = artifact_folder(open_artifact(version.artifact_uri, SERVED_KINDS))
+        config = ServeConfig.model_validate(version.config)
+        limit = max_context_tokens(folder)
+        return Prepared(version, config, load_tokenizer(folder), limit, self._guard(config))
+
+    def _guard(self, config: ServeConfig) -> Guard | None:
+        wanted = config.guard is not None and config.guard.enabled
+        return Guard.build(config.guard, self._folder) if wanted and config.guard else None

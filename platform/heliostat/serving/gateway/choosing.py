@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heliostat.serving.api.answering import ServedModel
+from heliostat.serving.guard.guard import Guard
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The model that answers a request, and which version of the endpoint that is."""
+    """The model that answers a request, which version of the endpoint that is, and what watches over it."""
 
     model: ServedModel
     version: str
     artifact_id: str = ""
+    guard: Guard | None = None
 
 
 class Models(Protocol):

@@ -18,6 +18,7 @@ from heliostat.serving.gateway.answering import Answering
 from heliostat.serving.gateway.choosing import Chosen, Models
 from heliostat.serving.gateway.context import context_of
 from heliostat.serving.gateway.documents import Documents
+from heliostat.serving.gateway.guarding import Guarding
 from heliostat.serving.gateway.services import Services
 from heliostat.serving.retrieval.grounding import Citation
 
@@ -37,6 +38,7 @@ class Generation:
         self._models = models
         self._config = config
         self._services = services
+        self._guarding = Guarding(services.metrics, services.reviews)
         self._documents: Documents | None = None
         if services.collections and config.retrieval:
             self._documents = Documents(services.collections, config.retrieval, self.body)
@@ -99,18 +101,22 @@ class Generation:
         texts = input_texts(asked, chosen.model.tokenizer)
         estimate = estimated_prompt_tokens(asked, texts)
         context.lease = await self._services.doormen.limits.acquire(context.asker, estimate)
+        guard = chosen.guard
+        if guard:
+            asked = await self._guarding.review(asked, texts, guard, context, chosen.model.tokenizer)
         citations: list[Citation] = []
         if self._documents and isinstance(asked, ChatCompletionRequest) and asked.retrieval:
             asked, citations = await self._documents.grounded(asked, context.asker.tenant)
+        filtered = guard is not None and guard.looks_at_answers
         if estimate > SHORT_TOKENS:
-            job = await asyncio.to_thread(prepare, asked, chosen.model)
+            job = await asyncio.to_thread(prepare, asked, chosen.model, filtered)
         else:
-            job = prepare(asked, chosen.model)
+            job = prepare(asked, chosen.model, filtered)
         context.prompt_tokens = job.prompt_tokens
-        answering = Answering(job, context, citations)
+        answering = Answering(job, context, citations, guard if filtered else None)
         if self._services.answers:
             reading, writing = _cache_control(request)
-            await answering.look_up(self._services, chosen, "", reading, writing)
+            await answering.look_up(self._services, chosen, guard.version if guard else "", reading, writing)
         headers = {VERSION_HEADER: chosen.version, **answering.headers}
         if not asked.stream:
             whole = await while_connected(request.receive, answering.whole())

@@ -12,6 +12,7 @@ from heliostat.serving.access.rate_limits import RateLimits
 from heliostat.serving.gateway.admin import Steering
 from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.metrics import GatewayMetrics
+from heliostat.serving.guard.review_queue import ReviewQueue
 from heliostat.serving.retrieval.store import Collections
 from heliostat.storage import Storage
 
@@ -62,3 +63,4 @@ class Services:
     steering: Steering | None = None
     answers: KeptAnswers | None = None
     collections: Collections | None = None
+    reviews: ReviewQueue | None = None

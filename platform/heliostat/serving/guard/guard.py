@@ -105,6 +105,11 @@ class Guard:
         self._count("input", found)
         return InputReview(seen.texts, (*seen.findings, *found))
 
+    @property
+    def looks_at_answers(self) -> bool:
+        """Whether there is a rule for answers."""
+        return bool(self.answers.looked or self.answers.judges)
+
     def output(self) -> OutputReview:
         """What looks at one answer while it is made."""
         return OutputReview(
