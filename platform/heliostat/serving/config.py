@@ -9,20 +9,24 @@ from heliostat.config import Config, Resources
 from heliostat.serving.access.config import AccessConfig
 from heliostat.serving.engines.config import (
     AutoEngine,
+    ChosenEngine,
     EngineConfig,
     OpenVINOEngineConfig,
     TransformersEngineConfig,
+    VLLMEngineConfig,
 )
 
 __all__ = [
     "AccessConfig",
     "AutoEngine",
     "CanaryConfig",
+    "ChosenEngine",
     "EngineConfig",
     "OpenVINOEngineConfig",
     "ScalingConfig",
     "ServeConfig",
     "TransformersEngineConfig",
+    "VLLMEngineConfig",
 ]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from heliostat.errors import ServingError
-from heliostat.serving.engines.interface import FinishReason, TokenDelta
+from heliostat.serving.engines.interface import FinishReason, TokenDelta, TokenLogprob
 
 
 class TokenStream:
@@ -14,14 +14,21 @@ class TokenStream:
 
     def __init__(self) -> None:
         self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
         self._finish_reason: FinishReason | None = None
         self._error: ServingError | None = None
         self._ended = False
         self._news = asyncio.Event()
 
-    def put(self, token_ids: list[int], finish_reason: FinishReason | None) -> None:
+    def put(
+        self,
+        token_ids: list[int],
+        finish_reason: FinishReason | None,
+        logprobs: Sequence[TokenLogprob] = (),
+    ) -> None:
         """Add tokens; a finish reason makes them the last."""
         self._token_ids += token_ids
+        self._logprobs += logprobs
         self._finish_reason = finish_reason
         self._ended = finish_reason is not None
         self._news.set()
@@ -38,8 +45,9 @@ class TokenStream:
             await self._news.wait()
             self._news.clear()
             ended, token_ids, self._token_ids = self._ended, tuple(self._token_ids), []
+            logprobs, self._logprobs = tuple(self._logprobs), []
             if token_ids or self._finish_reason:
-                yield TokenDelta(token_ids, self._finish_reason)
+                yield TokenDelta(token_ids, self._finish_reason, logprobs)
             if ended:
                 break
         if self._error:
@@ -80,14 +88,19 @@ class RequestTable:
         return self._streams.setdefault(request_id, TokenStream())
 
     def step(self, num_steps: int, tokens: list[Any]) -> None:
-        """Note progress; `tokens` has (request id, token ids, finish reason) for each that advanced."""
+        """Note progress; `tokens` has (request id, token ids, finish reason) for each that advanced.
+
+        Behind them may be its logprobs: (logprob, the likeliest as (token id, logprob)) for each id.
+        """
         self.num_steps = num_steps
         self._last_step_at = time.monotonic()
-        for request_id, token_ids, finish_reason in tokens:
+        for request_id, token_ids, finish_reason, *more in tokens:
             self.num_generated_tokens += len(token_ids)
             stream = self._streams.get(request_id)
             if stream:
-                stream.put(token_ids, finish_reason)
+                rows = more[0] if more and more[0] else ()
+                logprobs = [TokenLogprob(value, tuple((i, p) for i, p in top)) for value, top in rows]
+                stream.put(token_ids, finish_reason, logprobs)
             if finish_reason:
                 self._streams.pop(request_id, None)
 
