@@ -20,14 +20,14 @@ from tests.bench.serving_load import Sample
 
 from heliostat.models.loading import load_tokenizer
 from heliostat.serving.config import OpenVINOEngineConfig
-from heliostat.serving.engines.openvino_process import load_pipeline
+from heliostat.serving.engines.openvino_pipeline import Pipeline
 
 
 def main() -> None:
     """Answer cells until standard input ends."""
     folder = sys.argv[1]
     tokenizer = load_tokenizer(Path(folder))
-    pipeline = load_pipeline(folder, OpenVINOEngineConfig().model_dump())
+    pipeline = Pipeline(folder, OpenVINOEngineConfig().model_dump()).batching
     print(json.dumps({"ready": True}), flush=True)
     numbers = iter(range(1_000_000_000))
     for line in sys.stdin:

@@ -185,7 +185,7 @@ for line in lines:
         if what == 2: say(refused=[asked["add"], "too long"])
         if what == 3:
             tokens = [[asked["add"], [7, 8], "length", [[-0.5, [[7, -0.5]]], [-1.5, []]]]]
-            say(step=1, tokens=tokens, kv_cache_usage=0.25, num_waiting=2)
+            say(step=1, tokens=tokens, kv_cache_usage=0.25)
         if what == 5:
             other = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
             say(step=1, tokens=[[asked["add"], [other.pid], None, []]], kv_cache_usage=0)
@@ -219,7 +219,7 @@ async def test_tokens_come_with_their_logprobs_and_the_engines_state(child):
     assert delta.token_ids == (7, 8)
     assert delta.finish_reason == "length"
     assert delta.logprobs == (TokenLogprob(-0.5, ((7, -0.5),)), TokenLogprob(-1.5))
-    assert (child.stats().kv_cache_usage, child.stats().num_waiting) == (0.25, 2)
+    assert (child.stats().kv_cache_usage, child.stats().num_generated_tokens) == (0.25, 2)
 
 
 @pytest.mark.anyio

@@ -17,8 +17,15 @@ from typing import Any, Self
 import orjson
 
 from heliostat.errors import ServingError
-from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
-from heliostat.serving.engines.requests import RequestTable
+from heliostat.serving.engines.interface import (
+    Capabilities,
+    EngineStats,
+    FinishReason,
+    SamplingParameters,
+    TokenDelta,
+    TokenLogprob,
+)
+from heliostat.serving.engines.requests import Advance, RequestTable
 
 LINE_LIMIT_BYTES = 1 << 24
 EXIT_TIMEOUT_SECONDS = 10.0
@@ -34,7 +41,6 @@ class ChildEngine:
         self._max_context_tokens = max_context_tokens
         self._requests = RequestTable(stall_timeout_seconds)
         self._kv_cache_usage: float | None = None
-        self._num_waiting = 0
         self._replies: dict[int, asyncio.Future[str | None]] = {}
         self._numbers = count()
         self._process: subprocess.Popen[bytes]
@@ -144,13 +150,7 @@ class ChildEngine:
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""
-        return EngineStats(
-            num_requests=len(self._requests),
-            num_steps=self._requests.num_steps,
-            num_generated_tokens=self._requests.num_generated_tokens,
-            kv_cache_usage=self._kv_cache_usage,
-            num_waiting=self._num_waiting,
-        )
+        return self._requests.stats(self._kv_cache_usage)
 
     async def check_health(self) -> None:
         """Raise ServingError when the process is gone or hangs."""
@@ -210,8 +210,14 @@ class ChildEngine:
                     reply.set_result(message["error"])
             else:
                 self._kv_cache_usage = message["kv_cache_usage"]
-                self._num_waiting = message.get("num_waiting", 0)
-                self._requests.step(message["step"], message["tokens"])
+                self._requests.step(message["step"], [_advance(*entry) for entry in message["tokens"]])
         code = await asyncio.to_thread(self._process.wait)
         self._kill_group()
         self._fail(ServingError(f"the engine's process ended with code {code}; it will be restarted"))
+
+
+def _advance(
+    request_id: str, token_ids: list[int], finish_reason: FinishReason | None, logprobs: list[Any]
+) -> Advance:
+    rows = [TokenLogprob(value, tuple((token, other) for token, other in top)) for value, top in logprobs]
+    return Advance(request_id, token_ids, finish_reason, rows)

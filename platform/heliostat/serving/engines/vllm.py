@@ -39,6 +39,7 @@ def capabilities(config: VLLMEngineConfig) -> Capabilities:
     return Capabilities(
         max_top_logprobs=20,
         penalties=True,
+        repetition_penalty=True,
         min_p=True,
         logit_bias=True,
         grammar=True,

@@ -7,7 +7,7 @@ It talks JSON lines over the socket it is given, as `openvino_process.py` does. 
 [...], "parameters": {...}, "adapter": name}`, `{"abort": id}`, `{"load": name, "folder": path, "reply": n}`
 and `{"unload": name}`; the end of the stream means exit. Out: `{"ready": true, "max_context_tokens": n}` or
 `{"failed": reason}` once; then with each step `{"step": n, "tokens": [[id, ids, finish_reason, logprobs]],
-"kv_cache_usage": share, "num_waiting": n}`, `{"refused": [id, reason]}` for a request that cannot be worked
+"kv_cache_usage": share}`, `{"refused": [id, reason]}` for a request that cannot be worked
 on, and `{"reply": n, "error": reason or null}`. `logprobs` has `[logprob, [[token id, logprob]]]` for each
 id, or nothing.
 """
@@ -147,12 +147,7 @@ class Loop:
         self._flushing = False
         tokens, self._tokens = self._tokens, []
         self._send(
-            {
-                "step": self._steps.count,
-                "tokens": tokens,
-                "kv_cache_usage": self._steps.kv_cache_usage,
-                "num_waiting": self._steps.num_waiting,
-            }
+            {"step": self._steps.count, "tokens": tokens, "kv_cache_usage": self._steps.kv_cache_usage}
         )
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -165,7 +160,6 @@ class Steps:
     def __init__(self) -> None:
         self.count = 0
         self.kv_cache_usage = 0.0
-        self.num_waiting = 0
         self.notify: Callable[[], None] = lambda: None
 
     def record(self, scheduler_stats: Any) -> None:
@@ -173,7 +167,6 @@ class Steps:
         self.count += 1
         if scheduler_stats is not None:
             self.kv_cache_usage = scheduler_stats.kv_cache_usage
-            self.num_waiting = scheduler_stats.num_waiting_reqs
         self.notify()
 
 
