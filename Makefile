@@ -10,7 +10,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-sweeps bench-training check format clean
+.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training check format clean
 
 setup: $(READY)
 
@@ -57,6 +57,12 @@ bench-evaluation: $(READY)
 # A small mixture of experts from nothing, against trigrams over the same tokens. Some ten minutes.
 bench-pretraining: $(READY)
 	$(BIN)/python -m tests.bench.pretraining_benchmark $(ARGS)
+
+# Serving against vLLM's and llama.cpp's servers, each in an environment of its own, FastAPI with generate, a static
+# batch and the bare engine; then the gateway, cache and filters alone. About an hour.
+# make bench-serving ARGS="--only first_token guard --repeats 1" is a short one.
+bench-serving: $(READY)
+	$(BIN)/python -m tests.bench.serving_benchmark $(ARGS)
 
 # Early stopping against the full grid, and two trials at once against one at a time. About an hour.
 bench-sweeps: $(READY)

@@ -12,7 +12,7 @@ from tests.serving.in_process import CONFIGS
 
 from heliostat.errors import ServingError
 from heliostat.serving.engines.interface import SamplingParameters, TokenDelta
-from heliostat.serving.engines.requests import RequestTable
+from heliostat.serving.engines.requests import Advance, RequestTable
 from heliostat.serving.engines.selection import start_engine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
@@ -209,11 +209,11 @@ async def test_a_hung_engine_is_unhealthy_and_an_idle_or_busy_one_is_not():
 async def test_a_slow_reader_gets_what_piled_up_in_one_delta():
     table = RequestTable(stall_timeout_seconds=60)
     stream = table.open("a")
-    table.step(1, [("a", [1], None)])
-    table.step(2, [("a", [2, 3], None)])
+    table.step(1, [Advance("a", [1], None)])
+    table.step(2, [Advance("a", [2, 3], None)])
     deltas = stream.deltas()
     assert await anext(deltas) == TokenDelta((1, 2, 3))
-    table.step(3, [("a", [4], None)])
-    table.step(4, [("a", [], "length")])
+    table.step(3, [Advance("a", [4], None)])
+    table.step(4, [Advance("a", [], "length")])
     assert [delta async for delta in deltas] == [TokenDelta((4,), "length")]
     assert "a" not in table

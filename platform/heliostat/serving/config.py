@@ -10,9 +10,11 @@ from heliostat.serving.access.config import AccessConfig
 from heliostat.serving.cache.config import CacheConfig
 from heliostat.serving.engines.config import (
     AutoEngine,
+    ChosenEngine,
     EngineConfig,
     OpenVINOEngineConfig,
     TransformersEngineConfig,
+    VLLMEngineConfig,
 )
 from heliostat.serving.guard.config import GuardConfig
 from heliostat.serving.retrieval.config import RetrievalConfig
@@ -22,6 +24,7 @@ __all__ = [
     "AutoEngine",
     "CacheConfig",
     "CanaryConfig",
+    "ChosenEngine",
     "EngineConfig",
     "GuardConfig",
     "OpenVINOEngineConfig",
@@ -29,6 +32,7 @@ __all__ = [
     "ScalingConfig",
     "ServeConfig",
     "TransformersEngineConfig",
+    "VLLMEngineConfig",
 ]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from heliostat.records import Artifact
 from heliostat.serving.channel.server import ChannelServer
-from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
+from heliostat.serving.config import ChosenEngine, ServeConfig
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.engines.selection import start_engine
 from heliostat.serving.fleet.routes import Replica
@@ -31,7 +31,7 @@ class EngineSpec:
     app_name: str
     artifact: Artifact
     config: ServeConfig
-    engine: OpenVINOEngineConfig | TransformersEngineConfig
+    engine: ChosenEngine
     secret: str
     only_this_host: bool
     controller: Any

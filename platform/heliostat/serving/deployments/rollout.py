@@ -17,14 +17,13 @@ from heliostat.endpoints import DeploymentRecord, Endpoint, Version, read_deploy
 from heliostat.errors import ServingError
 from heliostat.ray_session import is_local
 from heliostat.records import Artifact, Provenance
-from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
+from heliostat.serving.config import ChosenEngine, ServeConfig
 from heliostat.serving.deployments import applications
 from heliostat.serving.deployments.calls import call, find_controller
 from heliostat.serving.deployments.engine_replica import EngineSpec
 from heliostat.workspace import Workspace
 
 POLL_SECONDS = 0.05
-EngineSettings = OpenVINOEngineConfig | TransformersEngineConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Rollout:
     standing: DeploymentRecord | None
     """What serves the name now."""
 
-    def bring_up(self, version: Version, model: Artifact, engine: EngineSettings, deadline: float) -> None:
+    def bring_up(self, version: Version, model: Artifact, engine: ChosenEngine, deadline: float) -> None:
         """Start a version's replicas beside the others, without a share; return when every gateway has them.
 
         Raises:

@@ -77,6 +77,8 @@ class Capabilities:
     max_top_logprobs: int | None = None
     """The most entries of `logprobs`; 0 gives only the chosen token's, None not even that."""
     penalties: bool = False
+    """OpenAI's presence and frequency penalties."""
+    repetition_penalty: bool = False
     min_p: bool = False
     logit_bias: bool = False
     grammar: bool = False
@@ -88,8 +90,8 @@ class Capabilities:
 class EngineStats:
     """A glance at an engine.
 
-    Requests it has, how many of them wait for their first step; steps and tokens since its start; tokens a
-    second lately; share of the KV cache in use.
+    Requests it has, how many of them wait for their first token; steps and tokens since its start; tokens a
+    second over the last seconds; share of the KV cache in use.
     """
 
     num_requests: int

@@ -4,24 +4,42 @@ Imports no OpenVINO: `openvino_process.py` does, in a process of its own, and sa
 """
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from heliostat.errors import ServingError
 from heliostat.serving.engines.config import OpenVINOEngineConfig
-from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
-from heliostat.serving.engines.requests import RequestTable
+from heliostat.serving.engines.interface import (
+    Capabilities,
+    EngineStats,
+    FinishReason,
+    SamplingParameters,
+    TokenDelta,
+    TokenLogprob,
+)
+from heliostat.serving.engines.requests import Advance, RequestTable
 
 LINE_LIMIT_BYTES = 1 << 24
 EXIT_TIMEOUT_SECONDS = 10.0
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(
+    max_top_logprobs=0,
+    penalties=False,  # openvino-genai's presence and frequency penalties raise logits below 0
+    repetition_penalty=True,
+    min_p=True,
+    logit_bias=False,
+    grammar=True,
+    adapters=True,
+    embeddings=False,
+)
 
 
 class OpenVINOEngine:
@@ -31,6 +49,8 @@ class OpenVINOEngine:
         self._requests = RequestTable(config.stall_timeout_seconds)
         self._max_context_tokens = max_context_tokens
         self._kv_cache_usage: float | None = None
+        self._numbers = count()
+        self._replies: dict[int, asyncio.Future[str | None]] = {}
         self._process: subprocess.Popen[bytes]
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -86,7 +106,14 @@ class OpenVINOEngine:
         """Deltas until one has a finish reason; see the interface."""
         stream = self._requests.open(request_id)
         try:
-            self._send({"add": request_id, "prompt_ids": list(prompt_ids), "parameters": asdict(parameters)})
+            self._send(
+                {
+                    "add": request_id,
+                    "prompt_ids": list(prompt_ids),
+                    "parameters": asdict(parameters),
+                    "adapter": adapter,
+                }
+            )
             async for delta in stream.deltas():
                 yield delta
         finally:
@@ -102,20 +129,31 @@ class OpenVINOEngine:
         raise ServingError("this engine gives no embeddings")
 
     async def load_adapter(self, name: str, folder: str) -> None:
-        """Refused: its capabilities say no."""
-        raise ServingError(f"this engine takes no adapters, so {name} cannot be loaded")
+        """Make a LoRA adapter known; see the interface.
+
+        The first one, and one that changes layers which none before it did, load the model anew when the
+        requests under way have ended.
+        """
+        if self._requests.failure:
+            raise self._requests.failure
+        number = next(self._numbers)
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        self._send({"load": name, "folder": str(folder), "reply": number})
+        try:
+            error = await reply
+        finally:
+            del self._replies[number]
+        if error:
+            raise ServingError(error)
 
     async def unload_adapter(self, name: str) -> None:
-        """Nothing to let go of."""
+        """Forget an adapter; requests that are there still get it."""
+        if not self._requests.failure:
+            self._send({"unload": name})
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""
-        return EngineStats(
-            num_requests=len(self._requests),
-            num_steps=self._requests.num_steps,
-            num_generated_tokens=self._requests.num_generated_tokens,
-            kv_cache_usage=self._kv_cache_usage,
-        )
+        return self._requests.stats(self._kv_cache_usage)
 
     async def check_health(self) -> None:
         """Raise ServingError when the process is gone or hangs."""
@@ -123,7 +161,7 @@ class OpenVINOEngine:
 
     async def close(self) -> None:
         """End the process; it leaves by itself when its socket closes, or is killed if it hangs."""
-        self._requests.fail(ServingError("the engine was stopped; send the request again"))
+        self._fail(ServingError("the engine was stopped; send the request again"))
         if self._reading:
             self._reading.cancel()
         self._writer.close()
@@ -134,7 +172,7 @@ class OpenVINOEngine:
             await asyncio.to_thread(self._process.wait)
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._writer.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
     async def _receive(self) -> dict[str, Any] | None:
         """The next message, or None when the process has ended."""
@@ -142,7 +180,7 @@ class OpenVINOEngine:
             line = await self._reader.readline()
         except ConnectionError:
             return None
-        return dict(json.loads(line)) if line else None
+        return dict(orjson.loads(line)) if line else None
 
     async def _read(self) -> None:
         """Hand out what the process sends until it ends."""
@@ -150,13 +188,27 @@ class OpenVINOEngine:
             if "refused" in message:
                 request_id, reason = message["refused"]
                 self._requests.end(request_id, ServingError(f"the engine refused the request: {reason}"))
+            elif "reply" in message:
+                reply = self._replies.get(message["reply"])
+                if reply and not reply.done():
+                    reply.set_result(message["error"])
             else:
                 self._kv_cache_usage = message["kv_cache_usage"]
-                self._requests.step(message["step"], message["tokens"])
+                self._requests.step(message["step"], [_advance(*entry) for entry in message["tokens"]])
         code = await asyncio.to_thread(self._process.wait)
-        self._requests.fail(
-            ServingError(f"the engine's process ended with code {code}; it will be restarted")
-        )
+        self._fail(ServingError(f"the engine's process ended with code {code}; it will be restarted"))
+
+    def _fail(self, error: ServingError) -> None:
+        self._requests.fail(error)
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_result(str(error))
+
+
+def _advance(
+    request_id: str, token_ids: list[int], finish_reason: FinishReason | None, logprobs: list[float]
+) -> Advance:
+    return Advance(request_id, token_ids, finish_reason, [TokenLogprob(logprob) for logprob in logprobs])
 
 
 def _spawn(theirs: socket.socket, folder: Path, config: OpenVINOEngineConfig) -> subprocess.Popen[bytes]:

@@ -3,26 +3,35 @@
 It is a process of its own because `ContinuousBatchingPipeline.step()` holds the interpreter lock for the
 whole step (20 to 200 ms): in a thread it would stop the event loop that feeds it.
 
-It talks JSON lines over the socket it is given. In: `{"add": id, "prompt_ids": [...], "parameters": {...}}`
-and `{"abort": id}`; the end of the stream means exit. Out: `{"ready": true}` or `{"failed": reason}` once;
-then after each step `{"step": n, "tokens": [[id, ids, finish_reason]], "kv_cache_usage": share}`, and
-`{"refused": [id, reason]}` for a request that cannot be worked on.
+It talks JSON lines over the socket it is given. In: `{"add": id, "prompt_ids": [...], "parameters": {...},
+"adapter": name}`, `{"abort": id}`, `{"load": name, "folder": path, "reply": n}` and `{"unload": name}`; the
+end of the stream means exit. Out: `{"ready": true}` or `{"failed": reason}` once; then after each step
+`{"step": n, "tokens": [[id, ids, finish_reason, logprobs]], "kv_cache_usage": share}`, `{"refused": [id,
+reason]}` for a request that cannot be worked on, and `{"reply": n, "error": reason or null}`.
 """
 
-import json
-import secrets
 import select
 import signal
 import socket
 import sys
+import time
+from collections import deque
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import openvino as ov
 import openvino_genai as genai
+import orjson
 
-SEED_BITS = 32
+from heliostat.errors import ServingError
+from heliostat.serving.engines.lora_folder import LoraFolder
+from heliostat.serving.engines.openvino_pipeline import Pipeline, adapter_config, generation_config
+from heliostat.serving.engines.turns import Turns
+
 FINISH_REASONS = {genai.GenerationFinishReason.STOP: "stop", genai.GenerationFinishReason.LENGTH: "length"}
+PATIENCE_SECONDS = 2.0
+"""How long requests of one adapter go on joining a batch while those of another wait for it to end."""
+USAGE_SECONDS = 0.5
+"""The share of the cache in use is looked at this often."""
 
 
 class Lines:
@@ -34,7 +43,7 @@ class Lines:
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one message."""
-        self._connection.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._connection.sendall(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
     def receive(self, wait: bool) -> list[dict[str, Any]] | None:
         """The messages that have arrived, after waiting for one if asked; None at the end."""
@@ -47,103 +56,137 @@ class Lines:
             if not received:
                 return None
             *lines, self._buffer = (self._buffer + received).split(b"\n")
-            messages += [json.loads(line) for line in lines]
+            messages += [orjson.loads(line) for line in lines]
         return messages
 
 
 class PipelineLoop:
     """A pipeline and its requests: receives, steps, and sends what came out."""
 
-    def __init__(self, pipeline: Any, lines: Lines) -> None:
+    def __init__(self, pipeline: Pipeline, lines: Lines) -> None:
         self._pipeline = pipeline
         self._lines = lines
-        self._handles: dict[str, Any] = {}
+        self._handles: dict[str, tuple[Any, bool]] = {}
+        """By request id: the pipeline's handle, and whether logprobs are wanted."""
+        self._turns: Turns[tuple[list[int], Any]] = Turns(PATIENCE_SECONDS)
+        self._adapters: dict[str, Any] = {}
+        self._wirings: deque[tuple[dict[str, Any], LoraFolder]] = deque()
         self._num_added = 0
         self._num_steps = 0
+        self._usage = 0.0
+        self._usage_at = 0.0
 
     def run(self) -> None:
         """Work until the other end closes the connection."""
         while True:
-            messages = self._lines.receive(wait=not self._pipeline.has_non_finished_requests())
+            is_idle = self._pipeline.is_idle
+            messages = self._lines.receive(wait=is_idle and not len(self._turns) and not self._wirings)
             if messages is None:
                 return
             for message in messages:
-                if "add" in message:
-                    self._add(message["add"], message["prompt_ids"], message["parameters"])
-                else:
-                    self._abort(message["abort"])
-            if self._pipeline.has_non_finished_requests():
+                self._take(message)
+            if is_idle and self._wirings:
+                self._wire(*self._wirings.popleft())
+            if not self._wirings:
+                self._admit(is_idle)
+            if not self._pipeline.is_idle:
                 self._step()
 
-    def _add(self, request_id: str, prompt_ids: list[int], parameters: dict[str, Any]) -> None:
-        self._num_added += 1
-        tensor = ov.Tensor(np.array([prompt_ids], dtype=np.int64))
+    def _take(self, message: dict[str, Any]) -> None:
+        if "add" in message:
+            self._queue(message)
+        elif "abort" in message:
+            self._abort(message["abort"])
+        elif "load" in message:
+            self._load(message)
+        else:
+            self._adapters.pop(message["unload"], None)
+
+    def _queue(self, message: dict[str, Any]) -> None:
+        request_id, name = message["add"], message["adapter"]
         try:
-            handle = self._pipeline.add_request(self._num_added, tensor, generation_config(parameters))
-        except RuntimeError as error:
+            adapter = None if name is None else self._adapters[name]
+            self._pipeline.check_prompt(message["prompt_ids"])
+            config = generation_config(message["parameters"])
+        except KeyError:
+            reason = f"adapter {name} is not loaded; load it, or ask for one of the model's list"
+            self._lines.send({"refused": [request_id, reason]})
+        except (ServingError, RuntimeError, TypeError) as error:
             self._lines.send({"refused": [request_id, _last_line(error)]})
         else:
-            self._handles[request_id] = handle
+            self._turns.add(request_id, adapter, (message["prompt_ids"], config))
+
+    def _admit(self, is_idle: bool) -> None:
+        if not len(self._turns):
+            return
+        admitted = self._turns.admit(not is_idle, time.monotonic())
+        if admitted and is_idle:
+            self._pipeline.put_on(self._turns.current)
+        for request_id, (prompt_ids, config) in admitted:
+            self._num_added += 1
+            try:
+                handle = self._pipeline.add(self._num_added, prompt_ids, config)
+            except RuntimeError as error:
+                self._lines.send({"refused": [request_id, _last_line(error)]})
+            else:
+                self._handles[request_id] = (handle, config.logprobs > 0)
 
     def _abort(self, request_id: str) -> None:
-        handle = self._handles.pop(request_id, None)
-        if handle:
-            handle.cancel()  # the next step gives its cache blocks back
+        running = self._handles.pop(request_id, None)
+        if running:
+            running[0].cancel()  # the next step gives its cache blocks back
+        else:
+            self._turns.remove(request_id)
+
+    def _load(self, message: dict[str, Any]) -> None:
+        try:
+            lora = self._pipeline.check(Path(message["folder"]))
+            if self._wirings or self._pipeline.needs_wiring(lora):
+                self._wirings.append((message, lora))  # when the requests under way have ended
+            else:
+                self._adopt(message, lora)
+        except (ServingError, RuntimeError) as error:
+            self._lines.send({"reply": message["reply"], "error": _last_line(error)})
+
+    def _wire(self, message: dict[str, Any], lora: LoraFolder) -> None:
+        if self._pipeline.needs_wiring(lora):
+            self._pipeline.wire(lora)
+        try:
+            self._adopt(message, lora)
+        except RuntimeError as error:
+            self._lines.send({"reply": message["reply"], "error": _last_line(error)})
+
+    def _adopt(self, message: dict[str, Any], lora: LoraFolder) -> None:
+        self._adapters[message["load"]] = adapter_config(lora)
+        self._lines.send({"reply": message["reply"], "error": None})
 
     def _step(self) -> None:
-        self._pipeline.step()
+        self._pipeline.batching.step()
         self._num_steps += 1
         tokens = [entry for request_id in list(self._handles) for entry in self._read(request_id)]
-        usage = self._pipeline.get_metrics().cache_usage / 100
-        self._lines.send({"step": self._num_steps, "tokens": tokens, "kv_cache_usage": usage})
+        now = time.monotonic()
+        if now - self._usage_at > USAGE_SECONDS or not self._handles:
+            self._usage, self._usage_at = self._pipeline.batching.get_metrics().cache_usage / 100, now
+        self._lines.send({"step": self._num_steps, "tokens": tokens, "kv_cache_usage": self._usage})
 
-    def _read(self, request_id: str) -> list[tuple[str, list[int], str | None]]:
-        handle = self._handles[request_id]
+    def _read(self, request_id: str) -> list[tuple[str, list[int], str | None, list[float]]]:
+        handle, wants_logprobs = self._handles[request_id]
         token_ids: list[int] = []
+        logprobs: list[float] = []
         finish_reason = None
         while handle.can_read():
             (output,) = handle.read().values()
             token_ids += output.generated_ids
+            if wants_logprobs:
+                logprobs += output.generated_log_probs
             finish_reason = FINISH_REASONS.get(output.finish_reason)
         if finish_reason:
             del self._handles[request_id]
-        elif handle.get_status() == genai.GenerationStatus.IGNORED:
+        elif not token_ids and handle.get_status() == genai.GenerationStatus.IGNORED:
             del self._handles[request_id]
             reason = "no room for it in the KV cache; raise engine.cache_size_gb or send a shorter prompt"
             self._lines.send({"refused": [request_id, reason]})
-        return [(request_id, token_ids, finish_reason)] if token_ids or finish_reason else []
-
-
-def generation_config(parameters: dict[str, Any]) -> Any:
-    """Sampling parameters in openvino-genai's words."""
-    config = genai.GenerationConfig()
-    config.max_new_tokens = parameters["max_tokens"]
-    config.stop_token_ids = set(parameters["stop_token_ids"])
-    config.do_sample = parameters["temperature"] > 0
-    if config.do_sample:
-        config.temperature = parameters["temperature"]
-        config.top_p = parameters["top_p"]
-        if parameters["top_k"]:
-            config.top_k = parameters["top_k"]
-        seed = parameters["seed"]
-        config.rng_seed = secrets.randbits(SEED_BITS) if seed is None else seed % 2**SEED_BITS
-    return config
-
-
-def load_pipeline(folder: str, options: dict[str, Any]) -> Any:
-    """The pipeline of an exported folder, set up as the engine's config says."""
-    scheduler = genai.SchedulerConfig()
-    scheduler.cache_size = options["cache_size_gb"]
-    scheduler.max_num_batched_tokens = options["max_num_batched_tokens"]
-    scheduler.max_num_seqs = options["max_num_seqs"]
-    scheduler.enable_prefix_caching = options["prefix_caching"]
-    properties = {
-        "INFERENCE_PRECISION_HINT": options["inference_precision"],
-        "KV_CACHE_PRECISION": options["kv_cache_precision"],
-    }
-    if options["num_threads"]:
-        properties["INFERENCE_NUM_THREADS"] = options["num_threads"]
-    return genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties)
+        return [(request_id, token_ids, finish_reason, logprobs)] if token_ids or finish_reason else []
 
 
 def _last_line(error: Exception) -> str:
@@ -156,8 +199,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which then closes the socket
     lines = Lines(socket.socket(fileno=int(sys.argv[1])))
     try:
-        pipeline = load_pipeline(sys.argv[2], json.loads(sys.argv[3]))
-    except RuntimeError as error:
+        pipeline = Pipeline(sys.argv[2], orjson.loads(sys.argv[3]))
+    except (RuntimeError, OSError, LookupError, ValueError) as error:
         lines.send({"failed": _last_line(error)})
         raise
     lines.send({"ready": True})

@@ -2,11 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple
 
 from heliostat.errors import ServingError
-from heliostat.serving.engines.interface import FinishReason, TokenDelta
+from heliostat.serving.engines.interface import EngineStats, FinishReason, TokenDelta, TokenLogprob
+
+RATE_SECONDS = 10
+"""Tokens a second are counted over this long."""
+
+
+class Advance(NamedTuple):
+    """What a step gave one request."""
+
+    request_id: str
+    token_ids: Sequence[int]
+    finish_reason: FinishReason | None
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 class TokenStream:
@@ -14,16 +27,20 @@ class TokenStream:
 
     def __init__(self) -> None:
         self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
         self._finish_reason: FinishReason | None = None
         self._error: ServingError | None = None
         self._ended = False
         self._news = asyncio.Event()
+        self.started = False
 
-    def put(self, token_ids: list[int], finish_reason: FinishReason | None) -> None:
+    def put(self, advance: Advance) -> None:
         """Add tokens; a finish reason makes them the last."""
-        self._token_ids += token_ids
-        self._finish_reason = finish_reason
-        self._ended = finish_reason is not None
+        self._token_ids += advance.token_ids
+        self._logprobs += advance.logprobs
+        self._finish_reason = advance.finish_reason
+        self._ended = advance.finish_reason is not None
+        self.started = True
         self._news.set()
 
     def end(self, error: ServingError | None = None) -> None:
@@ -38,12 +55,39 @@ class TokenStream:
             await self._news.wait()
             self._news.clear()
             ended, token_ids, self._token_ids = self._ended, tuple(self._token_ids), []
+            logprobs, self._logprobs = tuple(self._logprobs), []
             if token_ids or self._finish_reason:
-                yield TokenDelta(token_ids, self._finish_reason)
+                yield TokenDelta(token_ids, self._finish_reason, logprobs)
             if ended:
                 break
         if self._error:
             raise self._error
+
+
+class TokenRate:
+    """Tokens a second over the last `RATE_SECONDS`, counted by the second."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[tuple[int, int]] = deque()
+
+    def add(self, num_tokens: int, now: float) -> None:
+        """Count tokens that came at `now`, a time in seconds that never goes back."""
+        second = int(now)
+        if self._seconds and self._seconds[-1][0] == second:
+            num_tokens += self._seconds.pop()[1]
+        self._seconds.append((second, num_tokens))
+        self._forget(now)
+
+    def per_second(self, now: float) -> float:
+        """The mean rate; over less time when the first tokens are younger."""
+        self._forget(now)
+        if not self._seconds:
+            return 0.0
+        return sum(count for _, count in self._seconds) / max(1.0, now - self._seconds[0][0])
+
+    def _forget(self, now: float) -> None:
+        while self._seconds and self._seconds[0][0] < now - RATE_SECONDS:
+            self._seconds.popleft()
 
 
 class RequestTable:
@@ -53,6 +97,7 @@ class RequestTable:
         self._streams: dict[str, TokenStream] = {}
         self._stall_timeout_seconds = stall_timeout_seconds
         self._last_step_at = time.monotonic()
+        self._rate = TokenRate()
         self.failure: ServingError | None = None
         self.num_steps = 0
         self.num_generated_tokens = 0
@@ -62,6 +107,17 @@ class RequestTable:
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._streams
+
+    def stats(self, kv_cache_usage: float | None = None) -> EngineStats:
+        """A glance at the engine whose requests these are."""
+        return EngineStats(
+            num_requests=len(self._streams),
+            num_steps=self.num_steps,
+            num_generated_tokens=self.num_generated_tokens,
+            kv_cache_usage=kv_cache_usage,
+            num_waiting=sum(not stream.started for stream in self._streams.values()),
+            tokens_per_second=self._rate.per_second(time.monotonic()),
+        )
 
     def open(self, request_id: str) -> TokenStream:
         """A stream for a new request.
@@ -79,17 +135,20 @@ class RequestTable:
             self._last_step_at = time.monotonic()  # idleness is no stall
         return self._streams.setdefault(request_id, TokenStream())
 
-    def step(self, num_steps: int, tokens: list[Any]) -> None:
-        """Note progress; `tokens` has (request id, token ids, finish reason) for each that advanced."""
+    def step(self, num_steps: int, advances: Sequence[Advance]) -> None:
+        """Note progress, and hand each request that advanced its tokens."""
         self.num_steps = num_steps
         self._last_step_at = time.monotonic()
-        for request_id, token_ids, finish_reason in tokens:
-            self.num_generated_tokens += len(token_ids)
-            stream = self._streams.get(request_id)
+        num_tokens = 0
+        for advance in advances:
+            num_tokens += len(advance.token_ids)
+            stream = self._streams.get(advance.request_id)
             if stream:
-                stream.put(token_ids, finish_reason)
-            if finish_reason:
-                self._streams.pop(request_id, None)
+                stream.put(advance)
+            if advance.finish_reason:
+                self._streams.pop(advance.request_id, None)
+        self.num_generated_tokens += num_tokens
+        self._rate.add(num_tokens, self._last_step_at)
 
     def end(self, request_id: str, error: ServingError | None = None) -> bool:
         """End a request's stream; False when it had ended before."""

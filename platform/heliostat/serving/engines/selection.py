@@ -8,22 +8,23 @@ from heliostat.errors import ServingError
 from heliostat.records import Artifact
 from heliostat.serving.engines.config import (
     AutoEngine,
+    ChosenEngine,
     EngineConfig,
     OpenVINOEngineConfig,
     TransformersEngineConfig,
+    VLLMEngineConfig,
 )
 from heliostat.serving.engines.interface import Capabilities, Engine
 
-CHOSEN: dict[str, OpenVINOEngineConfig | TransformersEngineConfig] = {
+CHOSEN: dict[str, ChosenEngine] = {
     "quantized": OpenVINOEngineConfig(),
     "model": TransformersEngineConfig(),
 }
+SERVED_BY = {"quantized": ("openvino",), "model": ("transformers", "vllm")}
 
 
-def choose_engine(
-    config: EngineConfig, artifact: Artifact
-) -> OpenVINOEngineConfig | TransformersEngineConfig:
-    """The engine's config with `auto` resolved.
+def choose_engine(config: EngineConfig, artifact: Artifact) -> ChosenEngine:
+    """The engine's config with `auto` resolved, which never is vllm: a recipe must name its interpreter.
 
     Raises:
         ServingError: no engine, or not the one asked for, can serve this artifact.
@@ -38,10 +39,11 @@ def choose_engine(
         )
     if isinstance(config, AutoEngine):
         config = fitting
-    if config.kind != fitting.kind:
+    if config.kind not in SERVED_BY[artifact.kind]:
         raise ServingError(
             f"{artifact.uri}: engine {config.kind} cannot serve a {artifact.kind} artifact; "
-            f"set engine.kind to {fitting.kind} or auto, or give the other kind of artifact"
+            f"set engine.kind to {' or '.join(SERVED_BY[artifact.kind])} or auto, "
+            "or give the other kind of artifact"
         )
     names = {file.path for file in artifact.files}
     if isinstance(config, OpenVINOEngineConfig) and OPENVINO_MODEL_NAME not in names:
@@ -49,7 +51,7 @@ def choose_engine(
     return config
 
 
-async def start_engine(config: OpenVINOEngineConfig | TransformersEngineConfig, folder: Path) -> Engine:
+async def start_engine(config: ChosenEngine, folder: Path) -> Engine:
     """Load a model's folder into an engine.
 
     Raises:
@@ -60,17 +62,25 @@ async def start_engine(config: OpenVINOEngineConfig | TransformersEngineConfig, 
         from heliostat.serving.engines.openvino import OpenVINOEngine
 
         return await OpenVINOEngine.start(folder, config, limit)
+    if isinstance(config, VLLMEngineConfig):
+        from heliostat.serving.engines.vllm import VLLMEngine
+
+        return await VLLMEngine.start(folder, config, limit)
     from heliostat.serving.engines.transformers_engine import TransformersEngine
 
     return await TransformersEngine.start(folder, config, limit)
 
 
-def capabilities_of(config: OpenVINOEngineConfig | TransformersEngineConfig) -> Capabilities:
+def capabilities_of(config: ChosenEngine) -> Capabilities:
     """What the engine of this config can do, without loading it."""
     if isinstance(config, OpenVINOEngineConfig):
         from heliostat.serving.engines import openvino
 
         return openvino.CAPABILITIES
+    if isinstance(config, VLLMEngineConfig):
+        from heliostat.serving.engines import vllm
+
+        return vllm.capabilities(config)
     from heliostat.serving.engines import transformers_engine
 
     return transformers_engine.CAPABILITIES

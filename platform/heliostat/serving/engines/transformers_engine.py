@@ -4,12 +4,14 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heliostat.errors import ServingError
+from heliostat.errors import HeliostatError, ServingError
 from heliostat.models.loading import load_model
 from heliostat.serving.engines.config import TransformersEngineConfig
 from heliostat.serving.engines.interface import (
@@ -19,10 +21,19 @@ from heliostat.serving.engines.interface import (
     SamplingParameters,
     TokenDelta,
 )
-from heliostat.serving.engines.requests import RequestTable
-from heliostat.serving.engines.sampling import next_token
+from heliostat.serving.engines.requests import Advance, RequestTable
+from heliostat.serving.engines.transformers_model import EngineModel
 
-CAPABILITIES = Capabilities()
+CAPABILITIES = Capabilities(
+    max_top_logprobs=20,
+    penalties=True,
+    repetition_penalty=True,
+    min_p=True,
+    logit_bias=True,
+    grammar=True,
+    adapters=True,
+    embeddings=True,
+)
 
 
 @dataclass
@@ -30,21 +41,29 @@ class _Job:
     request_id: str
     prompt_ids: list[int]
     parameters: SamplingParameters
+    adapter: str | None
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Errand:
+    """Something else to do with the model, in its turn."""
+
+    work: Callable[[], Any]
+    outcome: "Future[Any]" = field(default_factory=Future)
 
 
 class TransformersEngine:
     """A transformers model and the thread that runs it; made by `start`."""
 
-    def __init__(self, model: Any, config: TransformersEngineConfig, max_context_tokens: int) -> None:
+    def __init__(self, model: EngineModel, config: TransformersEngineConfig, max_context_tokens: int) -> None:
         self._model = model
         self._num_threads = config.num_threads or len(os.sched_getaffinity(0))
         self._max_context_tokens = max_context_tokens
         self._requests = RequestTable(config.stall_timeout_seconds)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Errand | None] = queue.SimpleQueue()
         self._by_id: dict[str, _Job] = {}
         self._num_steps = 0
-        self._end_token_ids = _end_token_ids(model)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="transformers-engine", daemon=True)
         self._thread.start()
@@ -58,7 +77,8 @@ class TransformersEngine:
         Raises:
             ModelError: it cannot be loaded.
         """
-        return cls(await asyncio.to_thread(load_model, folder), config, max_context_tokens)
+        model = await asyncio.to_thread(load_model, folder)
+        return cls(EngineModel(model, folder), config, max_context_tokens)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,7 +99,7 @@ class TransformersEngine:
     ) -> AsyncGenerator[TokenDelta]:
         """Deltas until one has a finish reason; see the interface."""
         stream = self._requests.open(request_id)
-        job = self._by_id[request_id] = _Job(request_id, list(prompt_ids), parameters)
+        job = self._by_id[request_id] = _Job(request_id, list(prompt_ids), parameters, adapter)
         self._jobs.put(job)
         try:
             async for delta in stream.deltas():
@@ -95,19 +115,22 @@ class TransformersEngine:
             job.cancelled.set()
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Refused: its capabilities say no."""
-        raise ServingError("this engine gives no embeddings")
+        """A vector for each prompt; see the interface."""
+        # One errand each, so that requests come in between.
+        outcomes = [self._errand(partial(self._model.embed, list(ids))) for ids in prompts]
+        return list(await asyncio.gather(*outcomes))
 
     async def load_adapter(self, name: str, folder: str) -> None:
-        """Refused: its capabilities say no."""
-        raise ServingError(f"this engine takes no adapters, so {name} cannot be loaded")
+        """Make a LoRA adapter known; see the interface."""
+        await self._errand(lambda: self._model.load_adapter(name, Path(folder)))
 
     async def unload_adapter(self, name: str) -> None:
-        """Nothing to let go of."""
+        """Forget an adapter behind the requests that are there; see the interface."""
+        await self._errand(lambda: self._model.unload_adapter(name))
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""
-        return EngineStats(len(self._requests), self._requests.num_steps, self._requests.num_generated_tokens)
+        return self._requests.stats()
 
     async def check_health(self) -> None:
         """Raise ServingError when the thread has died or hangs."""
@@ -121,45 +144,61 @@ class TransformersEngine:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    async def _errand(self, work: Callable[[], Any]) -> Any:
+        if self._requests.failure:
+            raise self._requests.failure
+        errand = _Errand(work)
+        self._jobs.put(errand)
+        return await asyncio.wrap_future(errand.outcome)
+
     def _work(self) -> None:
-        """The thread: one request after the other."""
+        """The thread: one request or errand after the other."""
         import torch
 
         torch.set_num_threads(self._num_threads)
         try:
             while (job := self._jobs.get()) is not None:
-                try:
-                    with torch.inference_mode():
-                        self._answer(job)
-                except (RuntimeError, ValueError, IndexError) as error:  # such as: out of memory, a wrong id
-                    reason = ServingError(f"the engine failed on the request: {str(error).splitlines()[0]}")
-                    self._tell(self._requests.end, job.request_id, reason)
+                if isinstance(job, _Errand):
+                    self._run(job)
+                else:
+                    self._serve(job)
         finally:
-            self._tell(self._requests.fail, ServingError("the engine's thread ended; it will be restarted"))
+            gone = ServingError("the engine's thread ended; it will be restarted")
+            self._tell(self._requests.fail, gone)
+            while not self._jobs.empty():
+                job = self._jobs.get()
+                if isinstance(job, _Errand) and job.outcome.set_running_or_notify_cancel():
+                    job.outcome.set_exception(gone)
+
+    def _run(self, errand: _Errand) -> None:
+        if not errand.outcome.set_running_or_notify_cancel():
+            return  # whoever asked has left
+        try:
+            errand.outcome.set_result(errand.work())
+        except (HeliostatError, RuntimeError, ValueError, IndexError) as error:
+            errand.outcome.set_exception(_failure(error))
+        self._advance([])
+
+    def _serve(self, job: _Job) -> None:
+        try:
+            if not job.cancelled.is_set():
+                self._answer(job)
+        except (HeliostatError, RuntimeError, ValueError, IndexError) as error:
+            self._tell(self._requests.end, job.request_id, _failure(error))
 
     def _answer(self, job: _Job) -> None:
-        import torch
-
-        generator = torch.Generator()
-        if job.parameters.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(job.parameters.seed % 2**63)
-        ends = self._end_token_ids | set(job.parameters.stop_token_ids)
-        fed, cache = torch.tensor([job.prompt_ids]), None
-        for position in range(1, job.parameters.max_tokens + 1):
-            if job.cancelled.is_set():
-                return
-            output = self._model(input_ids=fed, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
-            token = next_token(output.logits[0, -1], job.parameters, generator)
-            fed = torch.tensor([[token]])
+        ends = self._model.end_token_ids | set(job.parameters.stop_token_ids)
+        answer = self._model.answer(job.prompt_ids, job.parameters, job.adapter)
+        for position, (token, logprobs, complete) in enumerate(answer, 1):
             finish: FinishReason | None = "length" if position == job.parameters.max_tokens else None
-            finish = "stop" if token in ends else finish
-            self._num_steps += 1
-            self._tell(self._requests.step, self._num_steps, [(job.request_id, [token], finish)])
-            if finish:
+            finish = "stop" if complete or token in ends else finish
+            self._advance([Advance(job.request_id, [token], finish, logprobs)])
+            if finish or job.cancelled.is_set():
                 return
+
+    def _advance(self, advances: list[Advance]) -> None:
+        self._num_steps += 1
+        self._tell(self._requests.step, self._num_steps, advances)
 
     def _tell(self, callback: Any, *arguments: Any) -> None:
         """Call back on the event loop's thread; when the loop has gone, there is nobody to tell."""
@@ -167,8 +206,8 @@ class TransformersEngine:
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-def _end_token_ids(model: Any) -> set[int]:
-    given = model.generation_config.eos_token_id
-    if given is None:
-        return set()
-    return {given} if isinstance(given, int) else set(given)
+def _failure(error: Exception) -> ServingError:
+    """What is told of a request that met, for instance, too little memory or a token id that is none."""
+    if isinstance(error, ServingError):
+        return error
+    return ServingError(f"the engine failed on the request: {str(error).strip().splitlines()[0]}")

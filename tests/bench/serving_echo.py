@@ -1,0 +1,116 @@
+"""The gateway with nothing behind it: an engine that has its tokens at once, so that what is left is ours.
+
+python -m tests.bench.serving_echo FOLDER PORT
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.serving_inputs import Models
+from tests.bench.serving_processes import free_port, served
+from tests.bench.serving_sides import MODEL_NAME, HttpSide, Target
+
+from heliostat.errors import ServingError
+from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
+
+
+class EchoEngine:
+    """Answers a prompt with its own tokens, over and over, all in one delta."""
+
+    capabilities = Capabilities()
+    max_context_tokens = 8192
+
+    def __init__(self) -> None:
+        self._num_tokens = 0
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        parameters: SamplingParameters,
+        request_id: str,
+        adapter: str | None = None,
+    ) -> AsyncGenerator[TokenDelta]:
+        """One delta, the last."""
+        await asyncio.sleep(0)
+        count = parameters.max_tokens
+        self._num_tokens += count
+        ids = tuple(prompt_ids[at % len(prompt_ids)] for at in range(count))
+        yield TokenDelta(ids, "length")
+
+    async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Refused."""
+        raise ServingError("the echo has no states")
+
+    async def check_health(self) -> None:
+        """Always well."""
+
+    async def abort(self, request_id: str) -> None:
+        """Nothing goes on."""
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Refused."""
+        raise ServingError("the echo takes no adapters")
+
+    async def unload_adapter(self, name: str) -> None:
+        """Nothing to let go of."""
+
+    def stats(self) -> EngineStats:
+        """Tokens since its start."""
+        return EngineStats(0, self._num_tokens, self._num_tokens)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@contextmanager
+def serve_echo(models: Models, log: Path) -> Iterator[HttpSide]:
+    """The gateway as it is deployed, in a process of its own, in front of an `EchoEngine`.
+
+    For the parts `gateway` and `cache` it has to have everything a request passes on its way: keys (the
+    target's headers hold one that is accepted), rate limits (switched on, too high to be met), the guard with
+    its default rules on requests and answers, the audit log, and the cache, exact and semantic, which says in
+    `CACHE_HEADER` of an answer where that came from.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.serving_echo", str(models.original_folder), str(port)]
+    with served(command, port, "/healthz", log) as process:
+        # It knows no end token that it could ignore.
+        target = Target("127.0.0.1", port, "/v1/chat/completions", extra={"ignore_eos": False})
+        yield HttpSide(target, process.pid)
+
+
+def main() -> None:
+    """Serve until terminated."""
+    import uvicorn
+
+    from heliostat.models.loading import load_tokenizer
+    from heliostat.serving.api.answering import ServedModel
+    from heliostat.serving.gateway.app import build_gateway
+    from heliostat.serving.gateway.choosing import Chosen
+
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    model = ServedModel(
+        id=MODEL_NAME,
+        created=int(time.time()),
+        tokenizer=load_tokenizer(folder),
+        engine=EchoEngine(),
+        max_context_tokens=EchoEngine.max_context_tokens,
+        max_output_tokens=4096,
+        default_max_tokens=512,
+    )
+
+    class OneModel:
+        names = (MODEL_NAME,)
+
+        def choose(self, name: str, session: str | None) -> Chosen:
+            return Chosen(model, "v1")
+
+    uvicorn.run(build_gateway(OneModel()), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()
