@@ -1,21 +1,42 @@
 """The gateway with nothing behind it: an engine that has its tokens at once, so that what is left is ours.
 
-python -m tests.bench.serving_echo FOLDER PORT
+python -m tests.bench.serving_echo MODEL_FOLDER PORT WORKSPACE EMBEDDER_FOLDER
 """
 
 import asyncio
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.serving_inputs import Models
+import uvicorn
+from tests.bench.serving_inputs import Models, bench_workspace
 from tests.bench.serving_processes import free_port, served
 from tests.bench.serving_sides import MODEL_NAME, HttpSide, Target
 
 from heliostat.errors import ServingError
+from heliostat.models.embedding import import_embedder
+from heliostat.models.loading import load_tokenizer
+from heliostat.serving.access.config import Limits
+from heliostat.serving.access.key_records import KeyScope
+from heliostat.serving.access.key_store import KeyStore
+from heliostat.serving.api.answering import ServedModel
+from heliostat.serving.cache.config import CacheConfig, SemanticCacheConfig
+from heliostat.serving.cache.response_cache import ResponseCache
+from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import Capabilities, EngineStats, SamplingParameters, TokenDelta
+from heliostat.serving.gateway.app import build_gateway
+from heliostat.serving.gateway.choosing import Chosen
+from heliostat.serving.gateway.kept_answers import KeptAnswers
+from heliostat.serving.gateway.services import Doormen, Services
+from heliostat.serving.guard.config import GuardConfig
+from heliostat.serving.guard.guard import Guard
+from heliostat.serving.text_embedder import TextEmbedder
+from heliostat.storage import Storage, artifact_folder
+
+AMPLE = Limits(requests_per_minute=10_000_000, tokens_per_minute=1_000_000_000, concurrency=10_000)
 
 
 class EchoEngine:
@@ -76,40 +97,59 @@ def serve_echo(models: Models, log: Path) -> Iterator[HttpSide]:
     `CACHE_HEADER` of an answer where that came from.
     """
     port = free_port()
-    command = [sys.executable, "-m", "tests.bench.serving_echo", str(models.original_folder), str(port)]
-    with served(command, port, "/healthz", log) as process:
-        # It knows no end token that it could ignore.
-        target = Target("127.0.0.1", port, "/v1/chat/completions", extra={"ignore_eos": False})
-        yield HttpSide(target, process.pid)
+    with tempfile.TemporaryDirectory() as folder:
+        key, _ = KeyStore(Storage.at(folder)).create(KeyScope(name="bench", tenant="bench", limits=AMPLE))
+        embedder = artifact_folder(import_embedder(CacheConfig().semantic.embedder, bench_workspace()))
+        command = [sys.executable, "-m", "tests.bench.serving_echo", str(models.original_folder), str(port)]
+        with served([*command, folder, str(embedder)], port, "/healthz", log) as process:
+            # It knows no end token that it could ignore.
+            target = Target(
+                "127.0.0.1",
+                port,
+                "/v1/chat/completions",
+                headers={"Authorization": f"Bearer {key}"},
+                extra={"ignore_eos": False},
+            )
+            yield HttpSide(target, process.pid)
+
+
+class OneModel:
+    """All there is: the echo."""
+
+    names = (MODEL_NAME,)
+
+    def __init__(self, folder: Path) -> None:
+        self._guard = Guard.build(GuardConfig())
+        self._model = ServedModel(
+            id=MODEL_NAME,
+            created=int(time.time()),
+            tokenizer=load_tokenizer(folder),
+            engine=EchoEngine(),
+            max_context_tokens=EchoEngine.max_context_tokens,
+            max_output_tokens=4096,
+            default_max_tokens=512,
+        )
+
+    def choose(self, name: str, session: str | None) -> Chosen:
+        """The echo, with the rules that come with Heliostat."""
+        return Chosen(self._model, "v1", guard=self._guard)
+
+
+async def serve(folder: Path, port: int, storage: Storage, embedder: Path) -> None:
+    """Until terminated."""
+    cache = CacheConfig(semantic=SemanticCacheConfig(enabled=True))
+    config = ServeConfig(guard=GuardConfig(), cache=cache)
+    doormen = Doormen.of(config.access, loopback_only=True, storage=storage)
+    answers = KeptAnswers(ResponseCache(cache, await TextEmbedder.load(embedder)))
+    application = build_gateway(OneModel(folder), config, Services(doormen, answers=answers))
+    options = uvicorn.Config(application, "127.0.0.1", port, log_level="warning", access_log=False)
+    await uvicorn.Server(options).serve()
 
 
 def main() -> None:
     """Serve until terminated."""
-    import uvicorn
-
-    from heliostat.models.loading import load_tokenizer
-    from heliostat.serving.api.answering import ServedModel
-    from heliostat.serving.gateway.app import build_gateway
-    from heliostat.serving.gateway.choosing import Chosen
-
-    folder, port = Path(sys.argv[1]), int(sys.argv[2])
-    model = ServedModel(
-        id=MODEL_NAME,
-        created=int(time.time()),
-        tokenizer=load_tokenizer(folder),
-        engine=EchoEngine(),
-        max_context_tokens=EchoEngine.max_context_tokens,
-        max_output_tokens=4096,
-        default_max_tokens=512,
-    )
-
-    class OneModel:
-        names = (MODEL_NAME,)
-
-        def choose(self, name: str, session: str | None) -> Chosen:
-            return Chosen(model, "v1")
-
-    uvicorn.run(build_gateway(OneModel()), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    folder, port, workspace, embedder = sys.argv[1:]
+    asyncio.run(serve(Path(folder), int(port), Storage.at(workspace), Path(embedder)))
 
 
 if __name__ == "__main__":

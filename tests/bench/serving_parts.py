@@ -11,7 +11,7 @@ from tests.bench.serving_load import Load, Sample
 from tests.bench.serving_processes import SideFailed
 from tests.bench.serving_sides import Cell, HttpSide, send, serve_ours
 
-CACHE_HEADER = "x-heliostat-cache"
+CACHE_HEADER = "x-cache"
 """Its value begins with "exact" or "semantic" where an answer comes from the cache."""
 ECHO_STREAMS = 4
 ECHO_REQUESTS = 1000

@@ -65,7 +65,7 @@ def read_record(endpoint) -> dict:
 
 
 def engine_requests(endpoint) -> int:
-    from heliostat.serving.deployments.calls import call, find_controller
+    from heliostat.serving.edge.calls import call, find_controller
 
     versions = read_record(endpoint)["versions"]
     replicas = call(find_controller().replicas, versions[-1]["app_name"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from heliostat.endpoints import Version
 from heliostat.records import now
 from heliostat.serving.config import ScalingConfig
-from heliostat.serving.deployments.rollout import reweighed
+from heliostat.serving.edge.rollout import reweighed
 from heliostat.serving.engines.interface import Capabilities, EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.routes import Replica, Route

@@ -160,7 +160,6 @@ def test_null_is_as_good_as_nothing():
         ("modalities", ["text", "audio"]),
         ("reasoning_effort", "high"),
         ("best_of", 3),
-        ("ignore_eos", True),
         ("min_tokens", 5),
         ("guided_json", {}),
         ("continue_final_message", True),

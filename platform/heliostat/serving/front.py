@@ -44,9 +44,9 @@ def open_gateway(config: ServeConfig, workspace: Workspace, controller: Any) -> 
     Raises:
         ServingError: as `check_address`, or it does not come up.
     """
-    from heliostat.serving.deployments import applications
-    from heliostat.serving.deployments.gateway_replica import GatewaySpec
-    from heliostat.serving.deployments.rollout import wait_until
+    from heliostat.serving.edge import applications
+    from heliostat.serving.edge.gateway_replica import GatewaySpec
+    from heliostat.serving.edge.rollout import wait_until
 
     url = check_address(config)
     if url:
@@ -75,7 +75,7 @@ def reachable(host: str) -> str:
 
 def _standing_url() -> str | None:
     """Where this cluster's gateways say that they listen."""
-    from heliostat.serving.deployments.calls import call, find_controller
+    from heliostat.serving.edge.calls import call, find_controller
 
     controller = find_controller()
     gateways = call(controller.gateways) if controller else {}

@@ -31,8 +31,8 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
         ServingError: the engine does not fit the artifact, the port is taken, or the model does not load.
         ClusterError: the cluster can never give the resources asked for.
     """
-    from heliostat.serving.deployments import applications, controller_actor
-    from heliostat.serving.deployments.rollout import Rollout, next_label, standing_record
+    from heliostat.serving.edge import applications, controller_actor
+    from heliostat.serving.edge.rollout import Rollout, next_label, standing_record
 
     started = time.monotonic()
     name = config.name or model_name(model)
@@ -82,7 +82,7 @@ def check_endpoint(config: ServeConfig) -> None:
 
 def shutdown_endpoint(endpoint: Endpoint) -> None:
     """Let answers under way finish, then remove the endpoint; others stay."""
-    from heliostat.serving.deployments.rollout import take_down
+    from heliostat.serving.edge.rollout import take_down
 
     take_down(endpoint.name)
     mark_stopped(endpoint)

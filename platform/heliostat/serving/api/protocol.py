@@ -32,7 +32,6 @@ UNSERVED: dict[str, tuple[Any, ...]] = {
     "verbosity": (None, "medium"),
     "suffix": (None, ""),
     "best_of": (None, 1),
-    "ignore_eos": (None, False),
     "min_tokens": (None, 0),
     "bad_words": (None, []),
     "allowed_token_ids": (None,),
@@ -110,6 +109,8 @@ class GenerationRequest(Incoming):
     repetition_penalty: Annotated[float, Field(strict=True, gt=0, le=2)] | None = None
     seed: Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)] | None = None
     stop: str | Annotated[tuple[str, ...], Field(max_length=MAX_STOPS)] | None = None
+    ignore_eos: Flag | None = False
+    """As vLLM's: to go on behind the model's end token, for measuring."""
     stop_token_ids: Annotated[tuple[TokenId, ...], Field(max_length=64)] | None = None
     logit_bias: dict[str, Bias] | None = None
     user: str | None = None

@@ -21,7 +21,7 @@ def sampling_parameters(
     Raises:
         RefusedRequest: the engine cannot do what is asked, or a token id is none.
     """
-    end = model.tokenizer.eos_token_id
+    end = None if request.ignore_eos else model.tokenizer.eos_token_id
     ends = dict.fromkeys([*([] if end is None else [end]), *(request.stop_token_ids or ())])
     parameters = SamplingParameters(
         max_tokens=1,
@@ -36,6 +36,7 @@ def sampling_parameters(
         logit_bias=_logit_bias(request.logit_bias or {}, model.tokenizer),
         logprobs=request.num_logprobs,
         stop_token_ids=tuple(ends),
+        ignore_eos=bool(request.ignore_eos),
         grammar=_grammar(request) if isinstance(request, ChatCompletionRequest) else None,
     )
     problem = _beyond(parameters, model.engine.capabilities, request)

@@ -29,7 +29,7 @@ class SamplingParameters:
     a new one. Penalties are OpenAI's (presence and frequency, over what was generated) and Hugging Face's
     (repetition, over the prompt as well). `logprobs` None returns none, 0 those of the tokens chosen, k also
     the k likeliest at each place. Generation ends behind `max_tokens` tokens ("length"), or behind the
-    model's end token or any of `stop_token_ids` ("stop"), which is the last token delivered.
+    model's end token (unless `ignore_eos`) or any of `stop_token_ids` ("stop"), which is the last delivered.
     """
 
     max_tokens: int
@@ -44,6 +44,7 @@ class SamplingParameters:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
     grammar: Grammar | None = None
 
 

@@ -131,6 +131,7 @@ def generation_config(parameters: dict[str, Any]) -> Any:
     config = genai.GenerationConfig()
     config.max_new_tokens = parameters["max_tokens"]
     config.stop_token_ids = set(parameters["stop_token_ids"])
+    config.ignore_eos = parameters["ignore_eos"]
     config.repetition_penalty = parameters["repetition_penalty"]
     config.logprobs = 0 if parameters["logprobs"] is None else 1
     config.do_sample = parameters["temperature"] >= GREEDY_BELOW

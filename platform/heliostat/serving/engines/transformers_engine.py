@@ -187,7 +187,8 @@ class TransformersEngine:
             self._tell(self._requests.end, job.request_id, _failure(error))
 
     def _answer(self, job: _Job) -> None:
-        ends = self._model.end_token_ids | set(job.parameters.stop_token_ids)
+        ends = set(job.parameters.stop_token_ids)
+        ends |= set() if job.parameters.ignore_eos else self._model.end_token_ids
         answer = self._model.answer(job.prompt_ids, job.parameters, job.adapter)
         for position, (token, logprobs, complete) in enumerate(answer, 1):
             finish: FinishReason | None = "length" if position == job.parameters.max_tokens else None

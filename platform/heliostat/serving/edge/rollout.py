@@ -18,9 +18,9 @@ from heliostat.errors import ServingError
 from heliostat.ray_session import is_local
 from heliostat.records import Artifact, Provenance
 from heliostat.serving.config import ChosenEngine, ServeConfig
-from heliostat.serving.deployments import applications
-from heliostat.serving.deployments.calls import call, find_controller
-from heliostat.serving.deployments.engine_replica import EngineSpec
+from heliostat.serving.edge import applications
+from heliostat.serving.edge.calls import call, find_controller
+from heliostat.serving.edge.engine_replica import EngineSpec
 from heliostat.workspace import Workspace
 
 POLL_SECONDS = 0.05

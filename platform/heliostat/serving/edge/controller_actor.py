@@ -11,8 +11,8 @@ from ray.experimental import internal_kv
 
 from heliostat.endpoints import DeploymentRecord
 from heliostat.errors import HeliostatError
-from heliostat.serving.deployments import operations
-from heliostat.serving.deployments.calls import NAME, NAMESPACE
+from heliostat.serving.edge import operations
+from heliostat.serving.edge.calls import NAME, NAMESPACE
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.routes import Replica, Snapshot

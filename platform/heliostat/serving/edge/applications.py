@@ -15,8 +15,8 @@ from ray.serve.schema import ApplicationStatus, LoggingConfig
 from heliostat.errors import HeliostatError, ServingError
 from heliostat.ray_session import options_of
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.deployments.engine_replica import EngineReplica, EngineSpec
-from heliostat.serving.deployments.gateway_replica import ENGINE_NAME, GatewayReplica, GatewaySpec
+from heliostat.serving.edge.engine_replica import EngineReplica, EngineSpec
+from heliostat.serving.edge.gateway_replica import ENGINE_NAME, GatewayReplica, GatewaySpec
 from heliostat.serving.fleet.scaling import ScalingPolicy
 
 GATEWAY_APP = "heliostat-gateway"

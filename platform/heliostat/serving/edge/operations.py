@@ -14,10 +14,10 @@ from heliostat.endpoints import DeploymentRecord, Version, mark_stopped
 from heliostat.errors import ConfigError, ServingError
 from heliostat.records import ArtifactKind, now
 from heliostat.serving.config import ScalingConfig, ServeConfig
-from heliostat.serving.deployments import applications
-from heliostat.serving.deployments.calls import call
-from heliostat.serving.deployments.engine_replica import EngineSpec
-from heliostat.serving.deployments.rollout import Rollout, end_unused, reweighed, standing_record, take_down
+from heliostat.serving.edge import applications
+from heliostat.serving.edge.calls import call
+from heliostat.serving.edge.engine_replica import EngineSpec
+from heliostat.serving.edge.rollout import Rollout, end_unused, reweighed, standing_record, take_down
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.storage import open_artifact
 
