@@ -1,7 +1,7 @@
 """What a recipe says about serving. Light: importing this imports neither Ray nor an engine."""
 
 import ipaddress
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,19 @@ __all__ = [
     "TransformersEngineConfig",
     "VLLMEngineConfig",
 ]
+
+REPLICA_FIELDS = ("engine", "max_ongoing_requests", "resources", "drain_timeout_seconds")
+"""What replicas are made from; everything else can be changed while they answer."""
+
+GATEWAY_FIELDS = (
+    "api_key_file",
+    "access",
+    "cache",
+    "retrieval",
+    "max_request_bytes",
+    "request_timeout_seconds",
+)
+"""What the first endpoint of a cluster decides for all."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -117,6 +130,15 @@ class ServeConfig(Config):
     startup_timeout_seconds: float = Field(default=120, gt=0)
     drain_timeout_seconds: float = Field(default=30, ge=0)
     """How long answers under way may take to finish when a replica is stopped."""
+
+    @property
+    def gateway_settings(self) -> dict[str, Any]:
+        """What holds for the gateway, and so for all endpoints behind it, as plain JSON values."""
+        return {name: value for name, value in self.canonical().items() if name in GATEWAY_FIELDS}
+
+    def same_replicas(self, other: "ServeConfig") -> bool:
+        """Whether replicas made for the one config are those of the other."""
+        return all(getattr(self, name) == getattr(other, name) for name in REPLICA_FIELDS)
 
     @property
     def embedder(self) -> str | None:

@@ -20,11 +20,11 @@ def check_address(config: ServeConfig) -> str | None:
     Raises:
         ServingError: the port is in use, or this cluster already listens on another one.
     """
-    url = _standing_url()
-    if url is None:
+    gateway = _standing_gateway()
+    if gateway is None:
         check_port_free(config.host, config.port)
         return None
-    there = urlsplit(url)
+    there = urlsplit(gateway.url)
     if config.port not in (0, there.port):
         raise ServingError(
             f"this cluster's endpoints listen on port {there.port}, so port {config.port} cannot be had; "
@@ -35,7 +35,20 @@ def check_address(config: ServeConfig) -> str | None:
             f"this cluster's endpoints listen on {there.hostname}, so host {config.host} cannot be had too; "
             f"set host to {there.hostname}"
         )
-    return url
+    _check_settings(config, gateway.settings)
+    return str(gateway.url)
+
+
+def _check_settings(config: ServeConfig, standing: dict[str, Any]) -> None:
+    """What an endpoint says of the gateway must be what that was started with; what it leaves out may be
+    anything."""
+    usual, asked = ServeConfig().gateway_settings, config.gateway_settings
+    for name, value in asked.items():
+        if value not in (usual[name], standing.get(name)):
+            raise ServingError(
+                f"serve.{name}: this cluster's gateway was started with another; leave it out, or take all "
+                "endpoints down first (keys can be made at any time: 'heliostat keys create')"
+            )
 
 
 def open_gateway(config: ServeConfig, workspace: Workspace, controller: Any) -> str:
@@ -59,7 +72,7 @@ def open_gateway(config: ServeConfig, workspace: Workspace, controller: Any) -> 
     applications.start_gateway(spec)
     deadline = time.monotonic() + config.startup_timeout_seconds
     try:
-        wait_until(lambda: _standing_url() is not None, applications.GATEWAY_APP, deadline)
+        wait_until(lambda: _standing_gateway() is not None, applications.GATEWAY_APP, deadline)
     except BaseException:
         applications.delete_application(applications.GATEWAY_APP)
         raise
@@ -73,10 +86,10 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _standing_url() -> str | None:
-    """Where this cluster's gateways say that they listen."""
+def _standing_gateway() -> Any | None:
+    """The last word of one of this cluster's gateways."""
     from heliostat.serving.edge.calls import call, find_controller
 
     controller = find_controller()
     gateways = call(controller.gateways) if controller else {}
-    return next((gateway.url for gateway in gateways.values()), None)
+    return next(iter(gateways.values()), None)

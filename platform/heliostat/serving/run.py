@@ -8,7 +8,7 @@ import re
 import time
 from dataclasses import replace
 
-from heliostat.endpoints import Endpoint, Version, mark_stopped, record_path
+from heliostat.endpoints import DeploymentRecord, Endpoint, Version, mark_stopped, record_path
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact, now
 from heliostat.serving.access.keyring import PlainKeys
@@ -23,15 +23,17 @@ __all__ = ["Endpoint", "check_endpoint", "deploy_model", "shutdown_endpoint"]
 def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> Endpoint:
     """Serve a model or quantized artifact under a name; other endpoints stay as they are.
 
-    Where the name is served already, this becomes a new version beside the old ones, which gets
-    `config.weight` percent of the requests once it answers; with 100 the old ones end behind the answers
-    they are giving.
+    Where the name serves the same model already, and what has changed in its config needs no other replicas
+    (filters, caches, limits of a request, how many replicas), that is changed while it answers. Else, this
+    becomes a new version beside the old ones, which gets `config.weight` percent of the requests once it
+    answers; with 100 the old ones end behind the answers they are giving.
 
     Raises:
         ServingError: the engine does not fit the artifact, the port is taken, or the model does not load.
         ClusterError: the cluster can never give the resources asked for.
     """
     from heliostat.serving.edge import applications, controller_actor
+    from heliostat.serving.edge.operations import reconfigure
     from heliostat.serving.edge.rollout import Rollout, next_label, standing_record
 
     started = time.monotonic()
@@ -42,6 +44,10 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     controller = controller_actor.start_controller()
     url = open_gateway(config, workspace, controller)
     standing = standing_record(name)
+    serving = _same_version(standing, model, config)
+    if standing and serving:
+        reconfigure(controller, standing, serving, config)
+        return standing.endpoint
     label = next_label(name, workspace, standing)
     version = Version(
         label=label,
@@ -67,6 +73,16 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     endpoint = endpoint.model_copy(update={"startup_seconds": round(time.monotonic() - started, 3)})
     replace(rollout, endpoint=endpoint).switch_to(version)
     return endpoint
+
+
+def _same_version(standing: DeploymentRecord | None, model: Artifact, config: ServeConfig) -> Version | None:
+    """The one version that serves, where this model under this config needs no other replicas."""
+    if standing is None or len(standing.versions) != 1 or config.weight < 100:
+        return None
+    (version,) = standing.versions
+    served = ServeConfig.model_validate(version.config)
+    same = version.artifact_id == model.id and config.same_replicas(served)
+    return version if same else None
 
 
 def check_endpoint(config: ServeConfig) -> None:

@@ -146,7 +146,8 @@ class GatewayReplica:
     async def _watch(self) -> None:
         """Tell the controller what this gateway can answer for, and follow what it says."""
         while True:
-            word = Gateway(self._spec.url, self._catalogue.ready, self._metrics.figures())
+            settings, figures = self._spec.config.gateway_settings, self._metrics.figures()
+            word = Gateway(self._spec.url, self._catalogue.ready, settings, figures)
             try:
                 snapshot = await self._controller.watch.remote(self._id, word, self._revision, WATCH_SECONDS)
             except RayError as error:

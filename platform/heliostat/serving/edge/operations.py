@@ -93,6 +93,16 @@ def roll_back(controller: Any, name: str) -> DeploymentRecord:
     return _bring_back(controller, standing, max(earlier, key=lambda version: version.weight))
 
 
+def reconfigure(
+    controller: Any, standing: DeploymentRecord, version: Version, config: ServeConfig
+) -> DeploymentRecord:
+    """Let a version that serves go on under another config that needs no other replicas."""
+    _resize(controller, version, config)
+    changed = version.model_copy(update={"config": config.canonical()})
+    versions = tuple(changed if each.label == version.label else each for each in standing.versions)
+    return _change(controller, standing, versions, standing.before)
+
+
 def scale(controller: Any, name: str, fewest: int, most: int) -> DeploymentRecord:
     """Have between so many replicas of each version from now on; the same number twice fixes it.
 
@@ -105,16 +115,10 @@ def scale(controller: Any, name: str, fewest: int, most: int) -> DeploymentRecor
             f"from {fewest} to {most} replicas: give 0 or more, then as many or more, at least 1"
         )
     standing = _standing(name)
-    secret = call(controller.secret)
     versions = []
     for version in standing.versions:
         config = _scaled(ServeConfig.model_validate(version.config), fewest, most)
-        model = open_artifact(version.artifact_uri, SERVED_KINDS)
-        engine = choose_engine(config.engine, model)
-        alone = applications.one_host()
-        applications.start_version(
-            EngineSpec(version.app_name, model, config, engine, secret, alone, controller)
-        )
+        _resize(controller, version, config)
         versions.append(version.model_copy(update={"config": config.canonical()}))
     return _change(controller, standing, tuple(versions), standing.before)
 
@@ -128,6 +132,14 @@ def delete(name: str) -> None:
     standing = _standing(name)
     take_down(name)
     mark_stopped(standing.endpoint)
+
+
+def _resize(controller: Any, version: Version, config: ServeConfig) -> None:
+    """Tell Serve how many replicas a version has from now on."""
+    model = open_artifact(version.artifact_uri, SERVED_KINDS)
+    engine, secret = choose_engine(config.engine, model), call(controller.secret)
+    spec = EngineSpec(version.app_name, model, config, engine, secret, applications.one_host(), controller)
+    applications.start_version(spec)
 
 
 def _scaled(config: ServeConfig, fewest: int, most: int) -> ServeConfig:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from heliostat.endpoints import DeploymentRecord, Version
 from heliostat.serving.config import ServeConfig
@@ -28,6 +29,8 @@ class Gateway:
 
     url: str
     ready: frozenset[str] = frozenset()
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What it was started with, and keeps: see `ServeConfig.gateway_settings`."""
     figures: dict[str, VersionFigures] = field(default_factory=dict)
     """By `NAME/LABEL` of a version."""
     seen_at: float = field(default_factory=time.monotonic)

@@ -1,10 +1,12 @@
 """The admin routes: how endpoints are doing, and what is done to them. Only for keys with that scope.
 
-GET /admin/endpoints, /admin/endpoints/NAME/logs; POST /admin/endpoints/NAME/{canary, promote, rollback,
-scale}; DELETE /admin/endpoints/NAME.
+GET /admin/endpoints, /admin/endpoints/NAME/logs, /admin/reviews; POST /admin/endpoints/NAME/{canary,
+promote, rollback, scale}; DELETE /admin/endpoints/NAME; POST /admin/reviews/ID/{approve, reject},
+/admin/cache/purge.
 """
 
-from typing import Any, Protocol
+import asyncio
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,26 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from heliostat.endpoints import DeploymentRecord
-from heliostat.serving.api.errors import RefusedRequest, too_large
-from heliostat.serving.fleet.status import EndpointStatus
+from heliostat.errors import ConfigError
+from heliostat.serving.api.errors import RefusedRequest, invalid, too_large
+from heliostat.serving.gateway.context import context_of
+from heliostat.serving.gateway.services import Services
 
 MOST_BYTES = 4096
 USUAL_LINES = 100
 MOST_LINES = 10_000
-
-
-class Steering(Protocol):
-    """Whoever can change what is served."""
-
-    async def status(self) -> list[EndpointStatus]:
-        """Every endpoint."""
-
-    async def operate(self, what: str, name: str, values: dict[str, Any]) -> DeploymentRecord | str | None:
-        """The record behind a change, or why it cannot be made."""
-
-    async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
-        """The last lines of each replica's log, by `VERSION/REPLICA`."""
 
 
 class _Empty(BaseModel):
@@ -47,18 +37,39 @@ class _Scale(_Empty):
     most: int = Field(ge=1)
 
 
+class _Decision(_Empty):
+    reason: str = ""
+
+
+class _Purge(_Empty):
+    tenant: str | None = None
+    model: str | None = None
+
+
+Asked = TypeVar("Asked", bound=_Empty)
 ASKED: dict[str, type[_Empty]] = {"canary": _Canary, "promote": _Empty, "rollback": _Empty, "scale": _Scale}
 
 
 class Admin:
     """The handlers."""
 
-    def __init__(self, steering: Steering) -> None:
-        self._steering = steering
+    def __init__(self, services: Services) -> None:
+        self._steering = services.steering
+        self._reviews = services.reviews
+        self._answers = services.answers
 
     @property
     def routes(self) -> list[Route]:
         """What is mounted below /admin."""
+        routes = [Route("/admin/cache/purge", self.purge, methods=["POST"])] if self._answers else []
+        if self._reviews:
+            routes += [
+                Route("/admin/reviews", self.reviews),
+                Route("/admin/reviews/{id}/{decision}", self.decide, methods=["POST"]),
+            ]
+        return routes + (self._endpoints() if self._steering else [])
+
+    def _endpoints(self) -> list[Route]:
         operations = "/admin/endpoints/{name}/{what:str}"
         return [
             Route("/admin/endpoints", self.status),
@@ -69,6 +80,7 @@ class Admin:
 
     async def status(self, request: Request) -> Response:
         """Every endpoint with its versions and replicas."""
+        assert self._steering
         endpoints = [each.model_dump(mode="json") for each in await self._steering.status()]
         return JSONResponse({"endpoints": endpoints})
 
@@ -77,6 +89,7 @@ class Admin:
         asked = request.query_params.get("lines", str(USUAL_LINES))
         if not asked.isdecimal() or not 1 <= int(asked) <= MOST_LINES:
             raise RefusedRequest(f"'lines' must be from 1 to {MOST_LINES}", "invalid_value", param="lines")
+        assert self._steering
         return JSONResponse({"logs": await self._steering.logs(request.path_params["name"], int(asked))})
 
     async def operate(self, request: Request) -> Response:
@@ -86,25 +99,59 @@ class Admin:
             raise RefusedRequest(
                 f"'{what}' cannot be done to an endpoint; use one of {', '.join(ASKED)}", "not_found", 404
             )
-        values = ASKED[what]
-        try:
-            asked = values.model_validate(orjson.loads(await _body(request) or b"{}"))
-        except (ValidationError, orjson.JSONDecodeError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            fields = ", ".join(values.model_fields) or "nothing"
-            raise RefusedRequest(f"The body must hold {fields}: {reason}", "invalid_value") from None
+        asked = await _parsed(request, ASKED[what])
         return await self._do(what, name, asked.model_dump())
+
+    async def reviews(self, request: Request) -> Response:
+        """The requests that a rule held, those that wait first."""
+        assert self._reviews
+        status: Any = request.query_params.get("status")
+        if status not in (None, "pending", "approved", "rejected"):
+            raise invalid("status", "it is pending, approved or rejected")
+        items = await asyncio.to_thread(self._reviews.list, status)
+        return JSONResponse({"reviews": [item.model_dump(mode="json") for item in items]})
+
+    async def decide(self, request: Request) -> Response:
+        """Approve or reject a request that waits."""
+        assert self._reviews
+        decisions = {"approve": self._reviews.approve, "reject": self._reviews.reject}
+        decide = decisions.get(request.path_params["decision"])
+        if decide is None:
+            raise RefusedRequest("A review can be approved or rejected", "not_found", 404)
+        asked = await _parsed(request, _Decision)
+        by = context_of(request.scope).asker.name
+        try:
+            item = await asyncio.to_thread(decide, request.path_params["id"], by, asked.reason)
+        except ConfigError as error:
+            raise RefusedRequest(str(error), "not_found", 404) from None
+        return JSONResponse(item.model_dump(mode="json"))
+
+    async def purge(self, request: Request) -> Response:
+        """Forget kept answers: of a tenant, of a model, or all."""
+        assert self._answers
+        asked = await _parsed(request, _Purge)
+        return JSONResponse({"num_purged": await self._answers.cache.purge(asked.tenant, asked.model)})
 
     async def delete(self, request: Request) -> Response:
         """Take an endpoint down."""
         return await self._do("delete", request.path_params["name"], {})
 
     async def _do(self, what: str, name: str, values: dict[str, Any]) -> Response:
+        assert self._steering
         done = await self._steering.operate(what, name, values)
         if isinstance(done, str):
             raise RefusedRequest(done, "refused", 409)
         versions = [] if done is None else [version.model_dump(mode="json") for version in done.versions]
         return JSONResponse({"name": name, "versions": versions})
+
+
+async def _parsed(request: Request, body: type[Asked]) -> Asked:
+    try:
+        return body.model_validate(orjson.loads(await _body(request) or b"{}"))
+    except (ValidationError, orjson.JSONDecodeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        fields = ", ".join(body.model_fields) or "nothing"
+        raise RefusedRequest(f"The body must hold {fields}: {reason}", "invalid_value") from None
 
 
 async def _body(request: Request) -> bytes:

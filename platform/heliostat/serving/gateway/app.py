@@ -64,7 +64,7 @@ def build_gateway(
             Route("/v1/embeddings", plain.embeddings, methods=["POST"]),
             Route("/tokenize", plain.tokenize, methods=["POST"]),
             Route("/detokenize", plain.detokenize, methods=["POST"]),
-            *(Admin(services.steering).routes if services.steering else ()),
+            *Admin(services).routes,
         ],
         exception_handlers={
             RefusedRequest: _refuse,
@@ -96,7 +96,9 @@ class _Plain:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
-        return Response(self._services.metrics.exposition(), media_type=METRICS_TYPE)
+        steering = self._services.steering
+        endpoints = await steering.status() if steering else ()
+        return Response(self._services.metrics.exposition(endpoints), media_type=METRICS_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         """The description of this API."""

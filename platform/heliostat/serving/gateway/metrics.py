@@ -7,11 +7,13 @@ Names are vLLM's where they mean the same, so that its dashboards read them. Lab
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from heliostat.serving.fleet.judging import VersionFigures, quantile_of
+from heliostat.serving.fleet.status import EndpointStatus, ReplicaStatus
 
 WINDOW_SECONDS = 60.0
 MOST_KEPT = 4096
@@ -86,7 +88,7 @@ class GatewayMetrics:
             registry=registry,
         )
         self._lately: dict[tuple[str, str], deque[_Ended]] = {}
-        self.replica_gauges = {
+        self._replica_gauges = {
             name: Gauge(name, what, ("model_name", "version", "replica"), registry=registry)
             for name, what in (
                 ("vllm:num_requests_running", "Requests that an engine works on"),
@@ -123,14 +125,30 @@ class GatewayMetrics:
             for (model, version), ended in self._recent().items()
         }
 
-    def exposition(self) -> bytes:
-        """Prometheus' text format."""
+    def exposition(self, endpoints: Iterable[EndpointStatus] = ()) -> bytes:
+        """Prometheus' text format, with the last words of the replicas of `endpoints`."""
+        for gauge in self._replica_gauges.values():
+            gauge.clear()
+        for endpoint in endpoints:
+            for each in endpoint.versions:
+                for replica in each.replicas:
+                    self._show_replica((endpoint.name, each.label, replica.id), replica)
         for (model, version), ended in self._recent().items():
             self._rate.labels(model, version).set(len(ended) / WINDOW_SECONDS)
             for quantile in QUANTILES:
                 value = quantile_of([each.seconds for each in ended], quantile)
                 self._latency.labels(model, version, str(quantile)).set(value)
         return generate_latest(self._registry)
+
+    def _show_replica(self, labels: tuple[str, str, str], replica: ReplicaStatus) -> None:
+        figures = {
+            "vllm:num_requests_running": replica.num_requests - replica.num_waiting,
+            "vllm:num_requests_waiting": replica.num_waiting,
+            "vllm:kv_cache_usage_perc": replica.kv_cache_usage or 0.0,
+            "heliostat_tokens_per_second": replica.tokens_per_second,
+        }
+        for name, value in figures.items():
+            self._replica_gauges[name].labels(*labels).set(value)
 
     def _recent(self) -> dict[tuple[str, str], list[_Ended]]:
         since = time.monotonic() - WINDOW_SECONDS

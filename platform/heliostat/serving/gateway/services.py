@@ -9,9 +9,9 @@ from heliostat.serving.access.key_store import KeyStore
 from heliostat.serving.access.keyring import PlainKeys
 from heliostat.serving.access.policy import Policy
 from heliostat.serving.access.rate_limits import RateLimits
-from heliostat.serving.gateway.admin import Steering
 from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.metrics import GatewayMetrics
+from heliostat.serving.gateway.steering import Steering
 from heliostat.serving.guard.review_queue import ReviewQueue
 from heliostat.serving.retrieval.store import Collections
 from heliostat.storage import Storage
