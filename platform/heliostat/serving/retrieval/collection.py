@@ -1,6 +1,9 @@
 """One collection in memory: its documents' chunks and an index of their vectors. For one thread at a time.
 
 Approximate search is usearch's HNSW (Malkov & Yashunin 2018); small collections are searched exactly.
+
+usearch carries a C++ library of its own. Where that is the first one in a process, torch.jit's tracing hangs
+for ever in printing a number; pyarrow brings the system's.
 """
 
 import json
@@ -8,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import numpy as np
+import pyarrow  # noqa: F401  # before usearch, see above
 from usearch.index import Index
 
 from heliostat.errors import StorageError
