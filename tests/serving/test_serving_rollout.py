@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import httpx
 import pytest
 from tests.serving.test_serving_deploy import publish_quantized
 from tests.serving.under_load import Load
@@ -12,6 +13,7 @@ from heliostat.config import Resources
 from heliostat.control.serving import change_endpoint, endpoints_at
 from heliostat.errors import ServingError
 from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
+from heliostat.serving.guard.config import GuardConfig, WordsRule
 from heliostat.serving.run import deploy_model, shutdown_endpoint
 from heliostat.workspace import Workspace
 
@@ -46,6 +48,11 @@ def versions_of(endpoint) -> list[dict]:
     return next(each for each in endpoints_at(endpoint.url) if each["name"] == endpoint.name)["versions"]
 
 
+def ask_for(endpoint, text: str) -> int:
+    asked = {"model": endpoint.name, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
+    return httpx.post(f"{endpoint.base_url}/chat/completions", json=asked, timeout=60).status_code
+
+
 def wait_for_replicas(endpoint, count: int) -> list[dict]:
     deadline = time.monotonic() + 90
     while len(versions_of(endpoint)[-1]["replicas"]) != count:
@@ -54,11 +61,18 @@ def wait_for_replicas(endpoint, count: int) -> list[dict]:
     return versions_of(endpoint)[-1]["replicas"]
 
 
-def test_a_canary_a_promotion_and_a_rollback_fail_no_request(endpoint, artifact, rolling_workspace):
+def test_a_filter_a_canary_a_promotion_and_a_rollback_fail_no_request(endpoint, artifact, rolling_workspace):
     with pytest.raises(ServingError, match="no earlier version"):
         change_endpoint(endpoint.url, "rolling", "rollback", {})
     with Load(endpoint.base_url, "rolling") as load:
         load.wait_for(lambda seen: seen.versions["v1"] > 10)
+        rule = WordsRule(id="forbidden", on="input", action="block", words=("abracadabra",))
+        guarded = CONFIG.model_copy(update={"guard": GuardConfig(rules=(rule,))})
+        deploy_model(guarded, artifact, rolling_workspace)  # the same replicas go on
+        assert [version["label"] for version in versions_of(endpoint)] == ["v1"]
+        deadline = time.monotonic() + 20
+        while ask_for(endpoint, "abracadabra") != 400:
+            assert time.monotonic() < deadline
         deploy_model(CONFIG.model_copy(update={"weight": 30}), artifact, rolling_workspace)
         assert [version["weight"] for version in versions_of(endpoint)] == [70, 30]
         load.wait_for(lambda seen: seen.versions["v2"] > 10)
