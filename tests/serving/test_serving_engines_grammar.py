@@ -66,7 +66,13 @@ REFUSED = {
     "several allOf": ('{"allOf": [{"type": "string"}, {"type": "integer"}]}', "several members"),
     "deep": (json.dumps('{"a": ' * 0) and '{"items": ' * 2000 + "{}" + "}" * 2000, "not JSON|deep"),
     "deep but short": ('{"items": ' * 200 + "{}" + "}" * 200, "deep"),
-    "wide": (json.dumps({"properties": {f"k{i}": {} for i in range(1500)}}), "grammar rules"),
+    "wide": (
+        json.dumps(
+            {"properties": {f"k{i}": {} for i in range(999)}, "required": [f"k{i}" for i in range(999)]}
+        ),
+        "grammar rules",
+    ),
+    "all optional": (json.dumps({"properties": {f"k{i}": {} for i in range(65)}}), "left out"),
     "long": (json.dumps({"enum": ["x" * 100_000]}), "longer than"),
     "many choices": (json.dumps({"enum": list(range(3000))}), "members"),
 }
