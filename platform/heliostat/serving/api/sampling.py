@@ -11,6 +11,7 @@ from heliostat.serving.api.text_requests import CompletionRequest
 from heliostat.serving.api.tool_syntax import forced_grammar
 from heliostat.serving.api.vocabulary import vocabulary_of
 from heliostat.serving.engines.interface import Capabilities, Grammar, SamplingParameters
+from heliostat.serving.engines.json_grammar import check_grammar
 
 
 def sampling_parameters(
@@ -42,6 +43,10 @@ def sampling_parameters(
     problem = _beyond(parameters, model.engine.capabilities, request)
     if problem:
         raise unsupported(*problem)
+    unkept = check_grammar(parameters.grammar) if parameters.grammar else None
+    if unkept:
+        tools = isinstance(request, ChatCompletionRequest) and request.tools_in_use
+        raise invalid("tools" if tools else "response_format", unkept)
     return parameters
 
 
@@ -67,7 +72,7 @@ def _beyond(
     wanted = {
         "presence_penalty": asked.presence_penalty and not able.penalties,
         "frequency_penalty": asked.frequency_penalty and not able.penalties,
-        "repetition_penalty": asked.repetition_penalty != 1 and not able.penalties,
+        "repetition_penalty": asked.repetition_penalty != 1 and not able.repetition_penalty,
         "min_p": asked.min_p and not able.min_p,
         "logit_bias": asked.logit_bias and not able.logit_bias,
         "logprobs": asked.logprobs is not None and able.max_top_logprobs is None,

@@ -25,8 +25,8 @@ MAX_CHOICES = 256
 MAX_ITEMS = 1000
 MAX_CHARACTERS = 128
 MAX_OPTIONAL = 64
-"""More characters in a bounded string, or more properties of an object that may be left out, take xgrammar
-from milliseconds to minutes (SmolLM2's 49,152 tokens)."""
+"""Where xgrammar is still quick. With strings of at least 256 characters, or 120 properties that may be left
+out, it had not finished after 45 and 90 s; with 128 and 80 it took below 0.6 s (SmolLM2's 49,152 tokens)."""
 ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id"}
     | {"$comment", "$defs", "definitions", "$ref", "strict"}
