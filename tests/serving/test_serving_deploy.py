@@ -114,8 +114,8 @@ def test_refusals_are_the_clients_error_classes(client):
     with pytest.raises(openai.BadRequestError, match="holds 512 tokens"):
         ask(messages=[{"role": "user", "content": "word " * 600}])
     with pytest.raises(openai.BadRequestError) as unserved:
-        ask(n=2)
-    assert unserved.value.param == "n"
+        ask(logit_bias={"5": 1})
+    assert unserved.value.param == "logit_bias"
 
 
 def test_a_client_that_leaves_frees_the_engine(endpoint, client):

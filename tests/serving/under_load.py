@@ -47,7 +47,8 @@ class Load:
             time.sleep(0.02)
 
     async def _all(self) -> None:
-        async with httpx.AsyncClient(timeout=120) as client:
+        headers = {"cache-control": "no-store"}  # each request is an engine's work
+        async with httpx.AsyncClient(timeout=120, headers=headers) as client:
             await asyncio.gather(
                 *(self._one(client, bool(number % 2)) for number in range(self._num_clients))
             )
