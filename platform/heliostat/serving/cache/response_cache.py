@@ -23,6 +23,8 @@ from heliostat.serving.cache.semantic import SemanticStore
 if TYPE_CHECKING:
     from heliostat.serving.cache.redis_store import RedisStore
 
+MOST_AT_ONCE = 3
+"""Kept questions that get their vectors with a new one's: an embedder takes four texts a turn."""
 MAX_EMBEDDING = 8
 """With so many questions at the embedder, one more would wait longer than a miss is worth."""
 
@@ -79,16 +81,13 @@ class ResponseCache:
         if not self._cacheable(question):
             return
         self.counts.fills += 1
-        purges = self._num_purges
         if self._config.exact.enabled:
             self._exact.keep(question, answer)
-        if self._redis is not None:
-            await self._redis.keep(question, answer)
         meaning = self._meaning_of(question)
         if meaning is not None:
-            vector = await self._vector_of(meaning)
-            if vector is not None and purges == self._num_purges:
-                self._semantic.keep(question, meaning, vector, answer)
+            self._semantic.keep(question, meaning, answer)
+        if self._redis is not None:
+            await self._redis.keep(question, answer)
 
     async def purge(self, tenant: str | None = None, model: str | None = None) -> int:
         """Forget what a tenant asked, what a model answered, or what one asked the other; the number of
@@ -136,7 +135,11 @@ class ResponseCache:
         if same is not None:
             self._semantic.touch(same)
             return Hit(same.answer, "semantic")
-        vector = await self._vector_of(meaning)
+        without = [entry for entry in candidates if entry.vector is None][-MOST_AT_ONCE:]
+        vectors = await self._vectors_of([meaning, *(entry.meaning for entry in without)])
+        for entry, made in zip(without, vectors[1:], strict=False):
+            entry.vector = made
+        vector = vectors[0] if vectors else None
         candidates = self._semantic.candidates(question, meaning)  # some may have gone meanwhile
         near = self._semantic.nearest(candidates, vector) if vector is not None and candidates else None
         if near is None:
@@ -150,22 +153,22 @@ class ResponseCache:
             return None
         return read_meaning(text)
 
-    async def _vector_of(self, meaning: Meaning) -> np.ndarray | None:
-        """The question's vector; None when the embedder is too busy or fails."""
+    async def _vectors_of(self, meanings: list[Meaning]) -> list[np.ndarray]:
+        """The questions' vectors; none when the embedder is too busy or fails."""
         assert self._embed is not None
         if self._num_embedding >= MAX_EMBEDDING:
             self.counts.embedding_failures += 1
-            return None
+            return []
         self._num_embedding += 1
         try:
             async with asyncio.timeout(self._config.semantic.timeout_seconds):
-                (vector,) = await self._embed([meaning.plain])
+                vectors = await self._embed([meaning.plain for meaning in meanings])
         except (HeliostatError, RuntimeError, TimeoutError):
             self.counts.embedding_failures += 1
-            return None
+            return []
         finally:
             self._num_embedding -= 1
-        return np.asarray(vector, np.float32)
+        return [np.asarray(vector, np.float32) for vector in vectors]
 
 
 def _open_redis(config: CacheConfig, counts: CacheCounts) -> "RedisStore | None":

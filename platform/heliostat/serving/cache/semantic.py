@@ -19,26 +19,27 @@ from heliostat.serving.cache.config import SemanticCacheConfig
 from heliostat.serving.cache.meaning import Meaning, difference
 from heliostat.serving.cache.question import Question
 
+VECTOR_BYTES = 2048
 _Group = tuple[str, tuple[str, ...]]
 """A scope, and the words of a question in alphabetical order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SemanticEntry:
-    """A kept question with its answer and its vector of length 1."""
+    """A kept question with its answer, and its vector of length 1 once another question needed it."""
 
     answer: CachedAnswer
     meaning: Meaning
-    vector: np.ndarray
     group: _Group
     tenant: str
     model: str
     expires: float
+    vector: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes, roughly."""
-        return self.answer.bytes + self.vector.nbytes + self.meaning.bytes
+        """The memory that it takes, roughly, with its vector."""
+        return self.answer.bytes + VECTOR_BYTES + self.meaning.bytes
 
 
 class SemanticStore:
@@ -77,7 +78,7 @@ class SemanticStore:
         """The candidate nearest to a vector with its cosine, if that reaches the threshold."""
         best: tuple[SemanticEntry, float] | None = None
         for entry in candidates:
-            if entry.vector.shape == vector.shape:
+            if entry.vector is not None and entry.vector.shape == vector.shape:
                 similarity = float(entry.vector @ vector)
                 if similarity >= max(self._config.threshold, best[1] if best else 0):  # NaN is no hit
                     best = (entry, similarity)
@@ -91,11 +92,14 @@ class SemanticStore:
             if self._entries[number] is found:
                 self._entries.move_to_end(number)
 
-    def keep(self, question: Question, meaning: Meaning, vector: np.ndarray, answer: CachedAnswer) -> None:
-        """Remember an answer; the same question's older one in the same scope gives way."""
+    def keep(self, question: Question, meaning: Meaning, answer: CachedAnswer) -> None:
+        """Remember an answer; the same question's older one in the same scope gives way.
+
+        No vector is made for it: most questions never meet one of the same words.
+        """
         group = _group_of(question, meaning)
         expires = self._clock() + self._ttl_seconds
-        entry = SemanticEntry(answer, meaning, vector, group, question.tenant, question.model, expires)
+        entry = SemanticEntry(answer, meaning, group, question.tenant, question.model, expires)
         for number in list(self._live(group)):
             if self._entries[number].meaning.plain == meaning.plain:
                 self._remove(number)
