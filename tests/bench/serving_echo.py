@@ -1,9 +1,10 @@
 """The gateway with nothing behind it: an engine that has its tokens at once, so that what is left is ours.
 
-python -m tests.bench.serving_echo MODEL_FOLDER PORT WORKSPACE EMBEDDER_FOLDER
+python -m tests.bench.serving_echo MODEL_FOLDER PORT NUM_GATEWAYS WORKSPACE EMBEDDER_FOLDER
 """
 
 import asyncio
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.services import Doormen, Services
 from heliostat.serving.guard.config import GuardConfig
 from heliostat.serving.guard.guard import Guard
+from heliostat.serving.ports import listening_socket
 from heliostat.serving.text_embedder import TextEmbedder
 from heliostat.storage import Storage, artifact_folder
 
@@ -88,8 +90,8 @@ class EchoEngine:
 
 
 @contextmanager
-def serve_echo(models: Models, log: Path) -> Iterator[HttpSide]:
-    """The gateway as it is deployed, in a process of its own, in front of an `EchoEngine`.
+def serve_echo(models: Models, log: Path, num_gateways: int = 1) -> Iterator[HttpSide]:
+    """The gateway as it is deployed, in so many processes that share a port, in front of an `EchoEngine`.
 
     For the parts `gateway` and `cache` it has to have everything a request passes on its way: keys (the
     target's headers hold one that is accepted), rate limits (switched on, too high to be met), the guard with
@@ -101,7 +103,8 @@ def serve_echo(models: Models, log: Path) -> Iterator[HttpSide]:
         key, _ = KeyStore(Storage.at(folder)).create(KeyScope(name="bench", tenant="bench", limits=AMPLE))
         embedder = artifact_folder(import_embedder(CacheConfig().semantic.embedder, bench_workspace()))
         command = [sys.executable, "-m", "tests.bench.serving_echo", str(models.original_folder), str(port)]
-        with served([*command, folder, str(embedder)], port, "/healthz", log) as process:
+        command += [str(num_gateways), folder, str(embedder)]
+        with served(command, port, "/healthz", log) as process:
             # It knows no end token that it could ignore.
             target = Target(
                 "127.0.0.1",
@@ -142,14 +145,23 @@ async def serve(folder: Path, port: int, storage: Storage, embedder: Path) -> No
     doormen = Doormen.of(config.access, loopback_only=True, storage=storage)
     answers = KeptAnswers(ResponseCache(cache, await TextEmbedder.load(embedder)))
     application = build_gateway(OneModel(folder), config, Services(doormen, answers=answers))
-    options = uvicorn.Config(application, "127.0.0.1", port, log_level="warning", access_log=False)
-    await uvicorn.Server(options).serve()
+    options = uvicorn.Config(application, log_level="warning", access_log=False)
+    await uvicorn.Server(options).serve(sockets=[listening_socket("127.0.0.1", port)])
 
 
 def main() -> None:
     """Serve until terminated."""
-    folder, port, workspace, embedder = sys.argv[1:]
-    asyncio.run(serve(Path(folder), int(port), Storage.at(workspace), Path(embedder)))
+    folder, port, num_gateways, workspace, embedder = sys.argv[1:]
+    others = []
+    if int(num_gateways) > 1:
+        rest = [folder, port, str(int(num_gateways) - 1), workspace, embedder]
+        others = [subprocess.Popen([sys.executable, "-m", "tests.bench.serving_echo", *rest])]
+    try:
+        asyncio.run(serve(Path(folder), int(port), Storage.at(workspace), Path(embedder)))
+    finally:
+        for other in others:
+            other.terminate()
+            other.wait()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ GATEWAY_FIELDS = (
     "cache",
     "retrieval",
     "max_request_bytes",
+    "num_gateways",
     "request_timeout_seconds",
 )
 """What the first endpoint of a cluster decides for all."""
@@ -114,6 +115,8 @@ class ServeConfig(Config):
     """The most a request may ask for."""
     default_max_tokens: int = Field(default=512, ge=1)
     """What a request gets that does not say."""
+    num_gateways: int = Field(default=1, ge=1)
+    """Processes that share the port; one takes some 200 requests a second with everything switched on."""
     max_request_bytes: int = Field(default=4 * 2**20, ge=1024)
     body_timeout_seconds: float = Field(default=30, gt=0)
     """How long a client may take to send a request."""

@@ -66,7 +66,7 @@ def start_gateway(spec: GatewaySpec) -> None:
     config = spec.config
     gateway = serve.deployment(GatewayReplica).options(
         name="Gateway",
-        num_replicas=1,
+        num_replicas=config.num_gateways,
         ray_actor_options={"num_cpus": 0, "resources": {HEAD_NODE: 0.001}},
         graceful_shutdown_timeout_s=config.drain_timeout_seconds + KILL_AFTER_SECONDS,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_SECONDS,

@@ -11,6 +11,7 @@ import orjson
 from heliostat.serving.api.event_stream import first_of
 from heliostat.serving.api.orders import Job
 from heliostat.serving.api.reply import Part, Reply, Transcript
+from heliostat.serving.cache.answers import Hit
 from heliostat.serving.cache.question import Question
 from heliostat.serving.channel.messages import ElsewhereError
 from heliostat.serving.gateway.choosing import Chosen
@@ -52,25 +53,36 @@ class Answering:
         self._question: Question | None = None
         self.headers: dict[str, str] = {}
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the client wants the answer as it comes."""
+        return bool(self._job.request.stream)
+
     async def look_up(
         self, services: Services, chosen: Chosen, filter_version: str, reading: bool, writing: bool
-    ) -> None:
-        """See whether the answer was given before; where not, and with `writing`, this one will be kept."""
+    ) -> Question | None:
+        """See whether the answer was given before; where not, and with `writing`, this one will be kept.
+
+        What the cache was asked comes back, where it was.
+        """
         answers = services.answers
-        if answers is None:
-            return
-        question = answers.question(self._job, chosen, self._context, filter_version)
-        if question is None:
-            return
+        question = answers and answers.question(self._job, chosen, self._context, filter_version)
+        if not answers or not question:
+            return None
         hit = await answers.find(question) if reading else None
         if hit:
-            self._known = to_transcript(hit)
-            self._context.cache = hit.kind
+            self.take(hit)
         elif writing:
             self._answers, self._question = answers, question
-        outcome = hit.kind if hit else "miss"
-        services.metrics.looked_up(chosen.model.id, outcome)
-        self.headers[CACHE_HEADER] = outcome
+        services.metrics.looked_up(chosen.model.id, hit.kind if hit else "miss")
+        self.headers[CACHE_HEADER] = hit.kind if hit else "miss"
+        return question
+
+    def take(self, hit: Hit) -> None:
+        """Answer with what was kept."""
+        self._known = to_transcript(hit)
+        self._context.cache = hit.kind
+        self.headers[CACHE_HEADER] = hit.kind
 
     async def whole(self) -> bytes:
         """The response without streaming; as nothing was shown, an answer that is lost is made again.

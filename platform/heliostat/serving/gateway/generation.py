@@ -1,24 +1,28 @@
 """The way of a request for text through the gateway: checked, reviewed, rendered, answered, counted."""
 
 import asyncio
+import uuid
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from heliostat.serving.api.answering import WorkOrder
 from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.errors import slow_body, too_large
 from heliostat.serving.api.event_stream import EventStream, while_connected
-from heliostat.serving.api.orders import estimated_prompt_tokens, prepare
+from heliostat.serving.api.orders import Job, estimated_prompt_tokens, prepare
 from heliostat.serving.api.protocol import decode_body
 from heliostat.serving.api.reviewing import input_texts
 from heliostat.serving.api.text_requests import CompletionRequest
 from heliostat.serving.config import ServeConfig
+from heliostat.serving.engines.interface import SamplingParameters
 from heliostat.serving.gateway.answering import Answering
 from heliostat.serving.gateway.choosing import Chosen, Models
-from heliostat.serving.gateway.context import context_of
+from heliostat.serving.gateway.context import RequestContext, context_of
 from heliostat.serving.gateway.documents import Documents
 from heliostat.serving.gateway.guarding import Guarding
+from heliostat.serving.gateway.kept_answers import request_key
 from heliostat.serving.gateway.services import Services
 from heliostat.serving.retrieval.grounding import Citation
 
@@ -54,11 +58,13 @@ class Generation:
 
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
-        return await self._answer(request, ChatCompletionRequest.parse(await self.body(request)))
+        body = await self.body(request)
+        return await self._answer(request, ChatCompletionRequest.parse(body), body)
 
     async def completions(self, request: Request) -> Response:
         """Continue a text, whole or as a stream of events."""
-        return await self._answer(request, CompletionRequest.parse(await self.body(request)))
+        body = await self.body(request)
+        return await self._answer(request, CompletionRequest.parse(body), body)
 
     async def body(self, request: Request) -> dict[str, object]:
         """The decoded body, read no further than the limits.
@@ -95,12 +101,46 @@ class Generation:
         context.meter = self._services.metrics.begin(model, chosen.version, key, context.route)
         return chosen
 
-    async def _answer(self, request: Request, asked: Asked) -> Response:
+    async def _answer(self, request: Request, asked: Asked, body: dict[str, object]) -> Response:
         context = context_of(request.scope)
         chosen = await self.admit(request, asked.model, request.headers.get(SESSION_HEADER) or asked.user)
         texts = input_texts(asked, chosen.model.tokenizer)
         estimate = estimated_prompt_tokens(asked, texts)
         context.lease = await self._services.doormen.limits.acquire(context.asker, estimate)
+        reading, writing = _cache_control(request)
+        key, answering = None, None
+        if self._services.answers and isinstance(asked, ChatCompletionRequest):
+            key = request_key(body, chosen, context.asker.tenant)
+            answering = await self._recalled(key, asked, chosen, context) if key and reading else None
+        if answering is None:
+            answering = await self._prepared(asked, texts, estimate, chosen, context)
+            version = chosen.guard.version if chosen.guard else ""
+            question = await answering.look_up(self._services, chosen, version, reading, writing)
+            if key and question and self._services.answers:
+                self._services.answers.remember(key, question, context.prompt_tokens or 0)
+        return await self._respond(request, answering, {VERSION_HEADER: chosen.version, **answering.headers})
+
+    async def _recalled(
+        self, key: bytes, asked: ChatCompletionRequest, chosen: Chosen, context: RequestContext
+    ) -> Answering | None:
+        """The kept answer to the very same request, which was reviewed and rendered before."""
+        answers = self._services.answers
+        known = answers.recall(key) if answers else None
+        hit = await answers.find(known.question) if answers and known else None
+        if known is None or hit is None:
+            return None
+        context.prompt_tokens = known.prompt_tokens
+        nothing = WorkOrder([], SamplingParameters(max_tokens=0))
+        job = Job(asked, chosen.model, (nothing,), known.prompt_tokens, id=f"chatcmpl-{uuid.uuid4().hex}")
+        answering = Answering(job, context)
+        answering.take(hit)
+        self._services.metrics.looked_up(chosen.model.id, hit.kind)
+        return answering
+
+    async def _prepared(
+        self, asked: Asked, texts: list[str], estimate: int, chosen: Chosen, context: RequestContext
+    ) -> Answering:
+        """Reviewed, grounded and rendered."""
         guard = chosen.guard
         if guard:
             asked = await self._guarding.review(asked, texts, guard, context, chosen.model.tokenizer)
@@ -113,12 +153,10 @@ class Generation:
         else:
             job = prepare(asked, chosen.model, filtered)
         context.prompt_tokens = job.prompt_tokens
-        answering = Answering(job, context, citations, guard if filtered else None)
-        if self._services.answers:
-            reading, writing = _cache_control(request)
-            await answering.look_up(self._services, chosen, guard.version if guard else "", reading, writing)
-        headers = {VERSION_HEADER: chosen.version, **answering.headers}
-        if not asked.stream:
+        return Answering(job, context, citations, guard if filtered else None)
+
+    async def _respond(self, request: Request, answering: Answering, headers: dict[str, str]) -> Response:
+        if not answering.streamed:
             whole = await while_connected(request.receive, answering.whole())
             if whole is None:
                 return Response(status_code=CLIENT_LEFT)

@@ -1,6 +1,11 @@
 """Answers that were given before, as the gateway asks for them and keeps them."""
 
 import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import orjson
 
 from heliostat.serving.api.cache_view import cache_view
 from heliostat.serving.api.orders import Job
@@ -11,13 +16,43 @@ from heliostat.serving.cache.response_cache import ResponseCache
 from heliostat.serving.gateway.choosing import Chosen
 from heliostat.serving.gateway.context import RequestContext
 
+MOST_RECALLED = 1000
+DECIDED_ELSEWHERE = ("tools", "retrieval", "logprobs")
+NO_MATTER = ("stream", "stream_options", "user", "metadata", "store")
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What reviewing and rendering a request came to the last time."""
+
+    question: Question
+    prompt_tokens: int
+
 
 class KeptAnswers:
-    """A cache, and the keeping of answers behind their requests' back."""
+    """A cache, and the keeping of answers behind their requests' back.
+
+    Requests that are the same to the letter need not be reviewed and rendered again to be found: what they
+    came to is remembered, by all that decides about it, the guard's rules among that.
+    """
 
     def __init__(self, cache: ResponseCache) -> None:
         self.cache = cache
         self._keeping: set[asyncio.Task[None]] = set()
+        self._recalled: OrderedDict[bytes, Recalled] = OrderedDict()
+
+    def recall(self, request: bytes) -> Recalled | None:
+        """What a request came to, by its `request_key`."""
+        found = self._recalled.get(request)
+        if found:
+            self._recalled.move_to_end(request)
+        return found
+
+    def remember(self, request: bytes, question: Question, prompt_tokens: int) -> None:
+        """Note what a request came to."""
+        self._recalled[request] = Recalled(question, prompt_tokens)
+        if len(self._recalled) > MOST_RECALLED:
+            self._recalled.popitem(last=False)
 
     def question(
         self, job: Job, chosen: Chosen, context: RequestContext, filter_version: str
@@ -53,6 +88,24 @@ class KeptAnswers:
         """Keep what is being kept, and let go."""
         await asyncio.gather(*self._keeping, return_exceptions=True)
         await self.cache.close()
+
+
+def request_key(body: dict[str, object], chosen: Chosen, tenant: str) -> bytes | None:
+    """What a request is remembered by; None where more than its letters decides, or its answer is not
+    kept.
+    """
+    guard = chosen.guard
+    if guard and (guard.requests.moderators or guard.holds_requests):
+        return None
+    if any(body.get(name) for name in DECIDED_ELSEWHERE) or body.get("n") not in (None, 1):
+        return None
+    letters = {name: value for name, value in body.items() if name not in NO_MATTER}
+    place = [tenant, chosen.model.id, chosen.artifact_id, chosen.version, guard.version if guard else ""]
+    try:
+        written = orjson.dumps([place, letters], option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):  # an integer of more than 64 bits
+        return None
+    return hashlib.sha256(written).digest()
 
 
 def to_transcript(hit: Hit) -> Transcript:

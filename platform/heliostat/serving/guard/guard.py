@@ -110,6 +110,12 @@ class Guard:
         """Whether there is a rule for answers."""
         return bool(self.answers.looked or self.answers.judges)
 
+    @property
+    def holds_requests(self) -> bool:
+        """Whether a rule holds requests for a person's decision, which may change."""
+        rules = [each.rule for each in self.requests.looked] + [each.rule for each in self.requests.judges]
+        return any(rule.action == "review" for rule in rules)
+
     def output(self) -> OutputReview:
         """What looks at one answer while it is made."""
         return OutputReview(
