@@ -100,7 +100,7 @@ def test_one_that_answers_is_not_forgotten_even_when_it_cannot_work(workspace, a
     said, url = answering
     said |= {"status": status, "body": json.dumps({"models": ["chat"]}).encode()}
     write_record(workspace, record(None, url))
-    with pytest.raises(ServingError, match=r"it answers at http.*: serve\.delete\('chat'\)"):
+    with pytest.raises(ServingError, match=r"it answers at http.*: 'heliostat serve delete chat'"):
         forget(workspace, "chat")
     assert statuses(workspace) == ["running"]
 

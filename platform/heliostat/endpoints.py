@@ -85,10 +85,11 @@ class DeploymentRecord(Record):
     """What happened to it of itself, such as a canary that lost its share."""
 
     @property
-    def artifact_ids(self) -> frozenset[str]:
-        """All artifacts that this endpoint answers from, or goes back to."""
-        versions = (*self.versions, *self.before)
-        return frozenset({self.artifact_id, *(version.artifact_id for version in versions)})
+    def artifacts(self) -> dict[str, str]:
+        """All artifacts that this endpoint answers from, or goes back to: their URIs by id."""
+        versions = (*self.before, *self.versions)
+        others = {version.artifact_id: version.artifact_uri for version in versions}
+        return {**others, self.artifact_id: self.artifact_uri}
 
 
 FOLDER = "deployments"
@@ -161,8 +162,8 @@ def _refuse_running(record: DeploymentRecord) -> None:
         )
     if _answers(record.endpoint):
         raise ServingError(
-            f"{name}: is running: it answers at {record.endpoint.url}; end it first, on its cluster: "
-            f"serve.delete('{record.endpoint.app_name}')"
+            f"{name}: is running: it answers at {record.endpoint.url}; end it first: "
+            f"'heliostat serve delete {name}'"
         )
 
 

@@ -77,12 +77,13 @@ def _by_report(workspace: Workspace, path: str) -> list[_Reliance]:
 def _of_endpoints(workspace: Workspace) -> list[_Reliance]:
     return [
         _Reliance(
-            _path_in(record.artifact_uri, workspace),
+            _path_in(uri, workspace),
             f"the model of endpoint {record.endpoint.name}",
             f"shut that endpoint down ('heliostat endpoints forget {record.endpoint.name}' if it is gone)",
         )
         for record in read_deployments(workspace)
         if record.status == "running"
+        for uri in record.artifacts.values()
     ]
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heliostat.endpoints import DeploymentRecord, Endpoint
+from heliostat.endpoints import Version as ServedVersion
 from heliostat.records import Artifact, Provenance, Run
 from heliostat.storage import publish, staging
 from heliostat.versions.names import Version
@@ -53,6 +54,14 @@ def endpoint(name: str, of: Artifact, status: str) -> DeploymentRecord:
     return DeploymentRecord(
         endpoint=where, status=status, artifact_id=of.id, artifact_uri=of.uri, engine="openvino", config={},
         started_at=AT, provenance=WHO,
+    )  # fmt: skip
+
+
+def serving(label: str, of: Artifact) -> ServedVersion:
+    """A version of an endpoint."""
+    return ServedVersion(
+        label=label, app_name=f"app-{label}", weight=50, artifact_id=of.id, artifact_uri=of.uri,
+        engine="openvino", config={}, started_at=AT,
     )  # fmt: skip
 
 

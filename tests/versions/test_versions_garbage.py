@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from versions.small_records import endpoint, publish_small
+from versions.small_records import endpoint, publish_small, serving
 
 from heliostat.config import Config
 from heliostat.driver import Driver
@@ -100,6 +100,14 @@ def test_what_an_endpoint_serves_goes_when_its_process_was_killed_or_somebody_sa
     assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(local.uri)}
     forget(workspace, "e2")
     assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(joined.uri)}
+
+
+def test_a_canary_and_what_a_rollback_goes_back_to_are_kept(workspace, make):
+    main, canary, earlier, other = make("main"), make("canary"), make("earlier"), make("other")
+    versions = (serving("v2", main), serving("v3", canary))
+    values = {"versions": versions, "before": (serving("v1", earlier),)}
+    write_record(workspace, endpoint("e1", main, "running").model_copy(update=values))
+    assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(other.uri)}
 
 
 def test_runs_go_with_what_they_made(workspace):

@@ -33,7 +33,7 @@ def delete_version(text: str, workspace: Workspace) -> ModelVersion:
     serving = [
         record.endpoint.name
         for record in read_deployments(workspace)
-        if record.status == "running" and record.artifact_id == version.artifact_id
+        if record.status == "running" and version.artifact_id in record.artifacts
     ]
     if serving:
         raise ConfigError(

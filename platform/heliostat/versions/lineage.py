@@ -53,10 +53,12 @@ class Lineage:
         for version in contents.versions:
             growing.add_version(version)
         for record in contents.deployments:
-            name, bearers = record.endpoint.name, growing.bearers.get(record.artifact_id)
+            name = record.endpoint.name
+            served = [record.artifact_id, *(version.artifact_id for version in record.versions)]
+            sources = [growing.bearers.get(each) or [each] for each in dict.fromkeys(served)]
             about = f"{record.status}, {record.endpoint.url}, {record.engine}"
             node = Node(f"{ENDPOINT}{name}", "endpoint", about, {"status": record.status})
-            growing.add(node, *(bearers or [record.artifact_id]))
+            growing.add(node, *(source for of_one in sources for source in of_one))
         return growing.done()
 
     def find(self, text: str, workspace: Workspace) -> Node:

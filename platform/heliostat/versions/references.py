@@ -75,7 +75,8 @@ def _by_endpoints(contents: Contents) -> Iterator[tuple[str, str]]:
         if record.status == "running":
             name = record.endpoint.name
             unless = f"if it is gone: heliostat endpoints forget {name}"
-            yield record.artifact_id, f"endpoint {name}, running by its record ({unless})"
+            for artifact_id in record.artifacts:
+                yield artifact_id, f"endpoint {name}, running by its record ({unless})"
 
 
 def _by_runs(contents: Contents) -> Iterator[tuple[str, str]]:
