@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from heliostat.errors import ServingError
 from heliostat.records import Artifact, FileEntry, Provenance, now
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig, TransformersEngineConfig
-from heliostat.serving.edge.rollout import first_reason
 from heliostat.serving.engines.selection import choose_engine
+from heliostat.serving.fleet.shares import first_reason
 from heliostat.serving.ports import check_port_free, free_port
 from heliostat.serving.run import model_name
 

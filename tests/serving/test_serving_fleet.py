@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from heliostat.endpoints import Version
 from heliostat.records import now
 from heliostat.serving.config import ScalingConfig
-from heliostat.serving.edge.rollout import reweighed
 from heliostat.serving.engines.interface import Capabilities, EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.routes import Replica, Route
 from heliostat.serving.fleet.scaling import desired
+from heliostat.serving.fleet.shares import reweighed
 
 
 def version(label: str, weight: float) -> Version:

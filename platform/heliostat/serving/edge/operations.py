@@ -17,8 +17,9 @@ from heliostat.serving.config import ScalingConfig, ServeConfig
 from heliostat.serving.edge import applications
 from heliostat.serving.edge.calls import call
 from heliostat.serving.edge.engine_replica import EngineSpec
-from heliostat.serving.edge.rollout import Rollout, end_unused, reweighed, standing_record, take_down
+from heliostat.serving.edge.rollout import Rollout, end_unused, standing_record, take_down
 from heliostat.serving.engines.selection import choose_engine
+from heliostat.serving.fleet.shares import reweighed
 from heliostat.storage import open_artifact
 
 SERVED_KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")

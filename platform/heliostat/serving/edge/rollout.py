@@ -21,6 +21,7 @@ from heliostat.serving.config import ChosenEngine, ServeConfig
 from heliostat.serving.edge import applications
 from heliostat.serving.edge.calls import call, find_controller
 from heliostat.serving.edge.engine_replica import EngineSpec
+from heliostat.serving.fleet.shares import first_reason, reweighed
 from heliostat.workspace import Workspace
 
 POLL_SECONDS = 0.05
@@ -114,15 +115,6 @@ def next_label(name: str, workspace: Workspace, standing: DeploymentRecord | Non
     return f"v{max(numbers, default=0) + 1}"
 
 
-def reweighed(versions: Sequence[Version], share: float) -> tuple[Version, ...]:
-    """Versions with `share` percent among them, in the proportions that they had."""
-    total = sum(version.weight for version in versions)
-    return tuple(
-        version.model_copy(update={"weight": share * version.weight / total if total else 0.0})
-        for version in versions
-    )
-
-
 def end_unused(before: Sequence[Version], now: Sequence[Version]) -> None:
     """Let the replicas of versions that are not served any more finish what they answer, and end them."""
     kept = {version.app_name for version in now}
@@ -156,11 +148,3 @@ def wait_until(condition: Callable[[], bool], app_name: str, deadline: float) ->
                 "or free CPUs on the cluster"
             )
         time.sleep(POLL_SECONDS)
-
-
-def first_reason(message: str) -> str:
-    """The line of a replica's report that says what is wrong, without traceback and class."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*?: ", line)]
-    line = (named or lines or ["no reason was given; the replica's log has more"])[-1]
-    return re.sub(r"^[\w.]*(Error|Exception)(\([\w.]*\))?: ", "", line)
