@@ -11,6 +11,7 @@ from heliostat.serving.engines.interface import Capabilities, TokenDelta, TokenL
 EVERYTHING = Capabilities(
     max_top_logprobs=20,
     penalties=True,
+    repetition_penalty=True,
     min_p=True,
     logit_bias=True,
     grammar=True,

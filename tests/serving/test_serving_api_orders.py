@@ -65,7 +65,7 @@ def able(model, **changes):
     [
         ({"presence_penalty": 1}, {"penalties": False}, "presence_penalty"),
         ({"frequency_penalty": -1}, {"penalties": False}, "frequency_penalty"),
-        ({"repetition_penalty": 1.1}, {"penalties": False}, "repetition_penalty"),
+        ({"repetition_penalty": 1.1}, {"repetition_penalty": False}, "repetition_penalty"),
         ({"min_p": 0.1}, {"min_p": False}, "min_p"),
         ({"logit_bias": {"5": 1}}, {"logit_bias": False}, "logit_bias"),
         ({"logprobs": True}, {"max_top_logprobs": None}, "logprobs"),
