@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 import pytest
-from versions.small_records import endpoint
+from versions.small_records import endpoint, serving
 
 from heliostat.config import Config
 from heliostat.driver import Driver
@@ -141,6 +141,14 @@ def test_a_running_endpoints_model_is_not_overwritten_until_it_is_gone(workspace
     forget(workspace, "web")
     find_or_make(workspace, wanted, work, force=True)
     assert work.times == 1
+
+
+def test_a_running_endpoints_adapter_is_not_overwritten(workspace, chain, work):
+    wanted, adapter = chain["lora"]
+    record = endpoint("web", chain["chat"][1], "running")
+    versions = (serving("v1", chain["chat"][1], adapter),)
+    write_record(workspace, record.model_copy(update={"versions": versions, "driver": Driver.here()}))
+    assert "would overwrite an adapter of endpoint web" in refusal(workspace, wanted, work)
 
 
 def test_a_version_whose_files_are_gone_can_be_made_again(workspace, chain, work):

@@ -43,6 +43,14 @@ class Endpoint(Record):
         return f"{self.url}/v1"
 
 
+class ServedAdapter(Record):
+    """A LoRA adapter beside a version's model: requests ask for it as `ENDPOINT:NAME`."""
+
+    name: str
+    artifact_id: str
+    artifact_uri: str
+
+
 class Version(Record):
     """One artifact under one engine config, with replicas of its own; `weight` is its share of requests.
 
@@ -57,6 +65,13 @@ class Version(Record):
     engine: str
     config: dict[str, Any]
     started_at: datetime
+    adapters: tuple[ServedAdapter, ...] = ()
+
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """The artifacts that it answers from, its adapters' included: their URIs by id."""
+        adapters = {adapter.artifact_id: adapter.artifact_uri for adapter in self.adapters}
+        return {self.artifact_id: self.artifact_uri, **adapters}
 
 
 class DeploymentRecord(Record):
@@ -87,9 +102,10 @@ class DeploymentRecord(Record):
     @property
     def artifacts(self) -> dict[str, str]:
         """All artifacts that this endpoint answers from, or goes back to: their URIs by id."""
-        versions = (*self.before, *self.versions)
-        others = {version.artifact_id: version.artifact_uri for version in versions}
-        return {**others, self.artifact_id: self.artifact_uri}
+        found: dict[str, str] = {}
+        for version in (*self.before, *self.versions):
+            found |= version.artifacts
+        return {**found, self.artifact_id: self.artifact_uri}
 
 
 FOLDER = "deployments"

@@ -78,13 +78,18 @@ def _of_endpoints(workspace: Workspace) -> list[_Reliance]:
     return [
         _Reliance(
             _path_in(uri, workspace),
-            f"the model of endpoint {record.endpoint.name}",
+            f"{_role(artifact_id)} of endpoint {record.endpoint.name}",
             f"shut that endpoint down ('heliostat endpoints forget {record.endpoint.name}' if it is gone)",
         )
         for record in read_deployments(workspace)
         if record.status == "running"
-        for uri in record.artifacts.values()
+        for artifact_id, uri in record.artifacts.items()
     ]
+
+
+def _role(artifact_id: str) -> str:
+    """What an endpoint has in an artifact, by the kind in its id."""
+    return "an adapter" if artifact_id.startswith("adapter-") else "the model"
 
 
 def _path_in(uri: str, workspace: Workspace) -> str:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from heliostat.endpoints import DeploymentRecord, Endpoint
+from heliostat.endpoints import DeploymentRecord, Endpoint, ServedAdapter
 from heliostat.endpoints import Version as ServedVersion
 from heliostat.records import Artifact, Provenance, Run
 from heliostat.storage import publish, staging
@@ -57,11 +57,14 @@ def endpoint(name: str, of: Artifact, status: str) -> DeploymentRecord:
     )  # fmt: skip
 
 
-def serving(label: str, of: Artifact) -> ServedVersion:
+def serving(label: str, of: Artifact, *adapters: Artifact) -> ServedVersion:
     """A version of an endpoint."""
+    served = tuple(
+        ServedAdapter(name=each.id, artifact_id=each.id, artifact_uri=each.uri) for each in adapters
+    )
     return ServedVersion(
         label=label, app_name=f"app-{label}", weight=50, artifact_id=of.id, artifact_uri=of.uri,
-        engine="openvino", config={}, started_at=AT,
+        engine="openvino", config={}, started_at=AT, adapters=served,
     )  # fmt: skip
 
 

@@ -110,6 +110,14 @@ def test_a_canary_and_what_a_rollback_goes_back_to_are_kept(workspace, make):
     assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(other.uri)}
 
 
+def test_the_adapters_of_an_endpoint_are_kept_those_of_its_last_versions_too(workspace, make):
+    main = make("main")
+    served, earlier, other = (make(name, "adapter") for name in ("served", "earlier", "other"))
+    values = {"versions": (serving("v2", main, served),), "before": (serving("v1", main, earlier),)}
+    write_record(workspace, endpoint("e1", main, "running").model_copy(update=values))
+    assert going(collect_garbage(workspace, delete=True)) == {workspace.path_of(other.uri)}
+
+
 def test_runs_go_with_what_they_made(workspace):
     kept = find_or_make(workspace, Request("train", "model", "kept", Words(text="k")), work)
     gone = find_or_make(workspace, Request("train", "model", "gone", Words(text="g")), work)

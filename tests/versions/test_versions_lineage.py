@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from versions.small_records import endpoint
+from versions.small_records import artifact, endpoint, serving
 
 from heliostat.config import Config
 from heliostat.data.config import DataConfig
@@ -114,3 +114,12 @@ def test_of_many_source_files_the_first_are_shown(workspace, make):
     lines = list(tree_lines(Lineage.of(Contents.read(workspace)), dataset.id))
     assert len(lines) == 12
     assert lines[-1] == "└─ and 15 source files more; --json names all"
+
+
+def test_an_endpoint_goes_back_to_its_adapters_too():
+    model, adapter = artifact(1, "model", ()), artifact(2, "adapter", ("model-1",))
+    record = endpoint("chat", model, "running").model_copy(
+        update={"versions": (serving("v1", model, adapter),)}
+    )
+    lineage = Lineage.of(Contents({each.id: each for each in (model, adapter)}, deployments=(record,)))
+    assert set(lineage.above["endpoint:chat"]) == {model.id, adapter.id}

@@ -54,7 +54,10 @@ class Lineage:
             growing.add_version(version)
         for record in contents.deployments:
             name = record.endpoint.name
-            served = [record.artifact_id, *(version.artifact_id for version in record.versions)]
+            served = [
+                record.artifact_id,
+                *(each for version in record.versions for each in version.artifacts),
+            ]
             sources = [growing.bearers.get(each) or [each] for each in dict.fromkeys(served)]
             about = f"{record.status}, {record.endpoint.url}, {record.engine}"
             node = Node(f"{ENDPOINT}{name}", "endpoint", about, {"status": record.status})
