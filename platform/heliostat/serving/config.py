@@ -21,6 +21,7 @@ from heliostat.serving.retrieval.config import RetrievalConfig
 
 __all__ = [
     "AccessConfig",
+    "AdapterConfig",
     "AutoEngine",
     "CacheConfig",
     "CanaryConfig",
@@ -35,8 +36,14 @@ __all__ = [
     "VLLMEngineConfig",
 ]
 
-REPLICA_FIELDS = ("engine", "max_ongoing_requests", "resources", "drain_timeout_seconds")
-"""What replicas are made from; everything else can be changed while they answer."""
+REPLICA_FIELDS = (
+    "engine",
+    "max_ongoing_requests",
+    "max_loaded_adapters",
+    "resources",
+    "drain_timeout_seconds",
+)
+"""What replicas are made from; everything else, the adapters too, can be changed while they answer."""
 
 GATEWAY_FIELDS = (
     "api_key_file",
@@ -88,6 +95,15 @@ class CanaryConfig(Config):
     """Times the others' P95."""
 
 
+class AdapterConfig(Config):
+    """A LoRA adapter of the endpoint's model, asked for as `ENDPOINT:NAME`."""
+
+    name: Name
+    model: str = Field(min_length=1)
+    """An adapter artifact (folder, URI or id), a version such as NAME@production (its own, or that of the
+    model it was merged into), or a folder as PEFT saves it."""
+
+
 class ServeConfig(Config):
     """One endpoint: a model, its engine, where it listens and how much it takes on."""
 
@@ -103,6 +119,10 @@ class ServeConfig(Config):
     api_key_file: str | None = None
     """A file with one accepted key a line; None lets everybody in who reaches the port."""
     engine: EngineConfig = AutoEngine()
+    adapters: tuple[AdapterConfig, ...] = ()
+    """LoRA adapters that requests can ask for; each replica loads one when it is first asked for."""
+    max_loaded_adapters: int = Field(default=8, ge=1)
+    """Adapters that a replica keeps; the one that was not used for longest makes room for another."""
     num_replicas: int = Field(default=1, ge=1)
     autoscaling: ScalingConfig | None = None
     """As many replicas as there is work for, in place of `num_replicas`."""
@@ -168,6 +188,23 @@ class ServeConfig(Config):
             raise ValueError(
                 f"host {self.host} lets other machines in, so api_key_file is required: "
                 "a file with one key a line (or use host 127.0.0.1)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_can_be_told_apart(self) -> Self:
+        names = [adapter.name for adapter in self.adapters]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"adapters: '{twice}' is there twice; give each adapter a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_takes_adapters(self) -> Self:
+        if self.adapters and isinstance(self.engine, VLLMEngineConfig) and not self.engine.max_adapters:
+            raise ValueError(
+                "adapters: engine vllm was told to serve none (max_adapters: 0); set engine.max_adapters to "
+                "how many the requests of one step may use"
             )
         return self
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from heliostat.endpoints import ServedAdapter
 from heliostat.errors import ServingError
 from heliostat.serving.channel.messages import LINE_LIMIT_BYTES, ElsewhereError, Inbox, line, to_error
 from heliostat.serving.engines.interface import SamplingParameters, TokenDelta
@@ -54,9 +55,11 @@ class ChannelClient:
         prompt_ids: Sequence[int],
         parameters: SamplingParameters,
         request_id: str,
-        adapter: str | None = None,
+        adapter: ServedAdapter | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """Deltas until one has a finish reason; closing this early frees the slot.
+
+        The replica loads the adapter if need be, and keeps it as long as this goes on.
 
         Raises:
             ElsewhereError: the replica is full, leaving or lost.
@@ -73,7 +76,7 @@ class ChannelClient:
                         "add": request_id,
                         "prompt_ids": list(prompt_ids),
                         "parameters": asdict(parameters),
-                        "adapter": adapter,
+                        "adapter": adapter.model_dump() if adapter else None,
                     }
                 )
             )

@@ -1,10 +1,10 @@
 """What goes over a channel, a JSON object a line.
 
 To the engine: `{"hello": secret}` first; `{"add": id, "prompt_ids": [..], "parameters": {..}, "adapter":
-name}`, `{"abort": id}`, `{"embed": id, "prompts": [[..]]}`, `{"logs": [id, lines]}`. From it: `{"tokens":
-[[id, ids, finish_reason, logprobs]]}`, `{"vectors": [id, [[..]]]}`, `{"said": [id, [line]]}`, and
-`{"refused": [id, reason, why]}`; "full" and "lost" say that another replica may take the request, "fault"
-that it is the request's or the engine's.
+{name, artifact_id, artifact_uri}}` (or null), `{"abort": id}`, `{"embed": id, "prompts": [[..]]}`, `{"logs":
+[id, lines]}`. From it: `{"tokens": [[id, ids, finish_reason, logprobs]]}`, `{"vectors": [id, [[..]]]}`,
+`{"said": [id, [line]]}`, and `{"refused": [id, reason, why]}`; "full" and "lost" say that another replica may
+take the request, "fault" that it is the request's or the engine's.
 """
 
 from collections.abc import Sequence

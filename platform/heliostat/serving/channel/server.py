@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
+from heliostat.endpoints import ServedAdapter
 from heliostat.errors import ServingError
 from heliostat.serving.channel.messages import LINE_LIMIT_BYTES, Why, from_delta, line, to_parameters
 from heliostat.serving.channel.own_log import own_log
+from heliostat.serving.engines.adapter_pool import AdapterPool
 from heliostat.serving.engines.interface import Engine
 
 HELLO_TIMEOUT_SECONDS = 10.0
@@ -25,8 +27,9 @@ logger = logging.getLogger(__name__)
 class ChannelServer:
     """An engine that answers on a socket; made by `start`."""
 
-    def __init__(self, engine: Engine, secret: str, max_ongoing_requests: int) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, adapters: AdapterPool, secret: str, max_ongoing_requests: int) -> None:
+        self.engine = engine
+        self.adapters = adapters
         self._secret = secret
         self._max_ongoing_requests = max_ongoing_requests
         self._connections: set[_Connection] = set()
@@ -37,10 +40,15 @@ class ChannelServer:
 
     @classmethod
     async def start(
-        cls, engine: Engine, secret: str, max_ongoing_requests: int, host: str = "127.0.0.1"
+        cls,
+        engine: Engine,
+        secret: str,
+        max_ongoing_requests: int,
+        host: str = "127.0.0.1",
+        adapters: AdapterPool | None = None,
     ) -> "ChannelServer":
         """Listen on a free port of `host`; more than `max_ongoing_requests` at once are sent elsewhere."""
-        server = cls(engine, secret, max_ongoing_requests)
+        server = cls(engine, adapters or AdapterPool(engine), secret, max_ongoing_requests)
         server._server = await asyncio.start_server(server._serve, host, 0, limit=LINE_LIMIT_BYTES)
         return server
 
@@ -82,7 +90,7 @@ class ChannelServer:
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(self, self._engine, writer)
+        connection = _Connection(self, writer)
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_SECONDS):
                 hello = orjson.loads(await reader.readline() or b"null")
@@ -111,9 +119,9 @@ def _knows(hello: Any, secret: str) -> bool:
 class _Connection:
     """One gateway's requests. What is said within one turn of the event loop leaves in one write."""
 
-    def __init__(self, server: ChannelServer, engine: Engine, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, server: ChannelServer, writer: asyncio.StreamWriter) -> None:
         self._server = server
-        self._engine = engine
+        self._engine = server.engine
         self._writer = writer
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._tokens: list[Any] = []
@@ -145,23 +153,33 @@ class _Connection:
         self._tasks.pop(request_id, None)
 
     async def _generate(self, message: dict[str, Any]) -> None:
-        request_id, began, waiting = message["add"], time.monotonic(), True
-        deltas = self._engine.generate(
-            message["prompt_ids"], to_parameters(message["parameters"]), request_id, message["adapter"]
-        )
+        request_id, wanted, began = message["add"], message["adapter"], time.monotonic()
         try:
-            async with contextlib.aclosing(deltas):
-                async for delta in deltas:
-                    if waiting:
-                        self._server.note_first_token(time.monotonic() - began)
-                        waiting = False
-                    self._say_tokens(from_delta(request_id, delta))
-                    if delta.finish_reason:
-                        return
+            if wanted is None:
+                finished = await self._answer(message, None, began)
+            else:
+                async with self._server.adapters.using(ServedAdapter(**wanted)) as adapter:
+                    finished = await self._answer(message, adapter, began)
         except ServingError as error:
             await self._refuse(request_id, str(error))
         else:
-            await self._refuse(request_id, "the engine ended the answer early; send the request again")
+            if not finished:
+                await self._refuse(request_id, "the engine ended the answer early; send the request again")
+
+    async def _answer(self, message: dict[str, Any], adapter: str | None, began: float) -> bool:
+        """Send what the engine generates; whether it came to an end."""
+        request_id, waiting = message["add"], True
+        parameters = to_parameters(message["parameters"])
+        deltas = self._engine.generate(message["prompt_ids"], parameters, request_id, adapter)
+        async with contextlib.aclosing(deltas):
+            async for delta in deltas:
+                if waiting:
+                    self._server.note_first_token(time.monotonic() - began)
+                    waiting = False
+                self._say_tokens(from_delta(request_id, delta))
+                if delta.finish_reason:
+                    return True
+        return False
 
     async def _embed(self, message: dict[str, Any]) -> None:
         try:

@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from heliostat.records import Artifact
 from heliostat.serving.channel.server import ChannelServer
 from heliostat.serving.config import ChosenEngine, ServeConfig
+from heliostat.serving.engines.adapter_pool import AdapterPool
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.engines.selection import start_engine
 from heliostat.serving.fleet.routes import Replica
@@ -47,7 +48,8 @@ class EngineReplica:
         self._engine = await start_engine(spec.engine, folder)
         host = "127.0.0.1" if spec.only_this_host else ray.util.get_node_ip_address()
         capacity = spec.config.max_ongoing_requests
-        self._channel = await ChannelServer.start(self._engine, spec.secret, capacity, host)
+        self._adapters = AdapterPool(self._engine, spec.config.max_loaded_adapters)
+        self._channel = await ChannelServer.start(self._engine, spec.secret, capacity, host, self._adapters)
         self._replica = Replica(
             id=serve.get_replica_context().replica_id.unique_id,
             app_name=spec.app_name,
@@ -96,7 +98,8 @@ class EngineReplica:
             await self._report()
 
     async def _report(self) -> None:
-        stats: EngineStats = replace(self._engine.stats(), num_requests=self._channel.num_requests)
+        num_requests, adapters = self._channel.num_requests, self._adapters.uses()
+        stats: EngineStats = replace(self._engine.stats(), num_requests=num_requests, adapters=adapters)
         try:
             if not self._channel.draining:
                 await self._controller.report_replica.remote(self._replica, stats)

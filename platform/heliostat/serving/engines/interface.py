@@ -88,11 +88,23 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class AdapterUse:
+    """An adapter in a replica: requests that use it, and those that wait until it can be loaded."""
+
+    name: str
+    artifact_id: str
+    num_requests: int
+    num_waiting: int = 0
+    loaded: bool = True
+    """Or being loaded."""
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """A glance at an engine.
 
     Requests it has, how many of them wait for their first token; steps and tokens since its start; tokens a
-    second over the last seconds; share of the KV cache in use.
+    second over the last seconds; share of the KV cache in use; adapters that it has, or that are waited for.
     """
 
     num_requests: int
@@ -101,6 +113,7 @@ class EngineStats:
     kv_cache_usage: float | None = None
     num_waiting: int = 0
     tokens_per_second: float = 0.0
+    adapters: tuple[AdapterUse, ...] = ()
 
 
 class TokenSource(Protocol):

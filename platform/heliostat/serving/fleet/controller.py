@@ -33,6 +33,8 @@ class Gateway:
     """What it was started with, and keeps: see `ServeConfig.gateway_settings`."""
     figures: dict[str, VersionFigures] = field(default_factory=dict)
     """By `NAME/LABEL` of a version."""
+    knows: int = 0
+    """The revision of the last snapshot that it followed."""
     seen_at: float = field(default_factory=time.monotonic)
 
 
@@ -99,6 +101,11 @@ class Controller:
         gateways = self.gateways.values()
         return bool(gateways) and all(app_name in gateway.ready for gateway in gateways)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether every gateway has followed the last change."""
+        return all(gateway.knows == self._revision for gateway in self.gateways.values())
+
     def failing_canaries(self) -> dict[str, str]:
         """The endpoints whose newest version does worse than the others beside it, and why."""
         reasons = {}
@@ -136,7 +143,7 @@ class Controller:
 
     async def watch(self, gateway_id: str, gateway: Gateway, known: int, wait_seconds: float) -> Snapshot:
         """Take a gateway's word, and tell it what there is: at once when that changed, else after a while."""
-        gateway.seen_at = time.monotonic()
+        gateway.knows, gateway.seen_at = known, time.monotonic()
         self._gateways[gateway_id] = gateway
         self._expire()
         if known == self._revision:
@@ -155,6 +162,10 @@ class Controller:
             routes=tuple(Route(name, record.versions) for name, record in self._records.items()),
             replicas=tuple(seen.replica for seen in self._seen.values()),
             loads={key: seen.stats.num_requests for key, seen in self._seen.items()},
+            adapters={
+                key: frozenset(use.artifact_id for use in seen.stats.adapters if use.loaded)
+                for key, seen in self._seen.items()
+            },
         )
 
     def _change(self) -> None:

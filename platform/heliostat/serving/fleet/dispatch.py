@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import itertools
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from heliostat.endpoints import ServedAdapter
 from heliostat.errors import ServingError
 from heliostat.serving.channel.client import ChannelClient
 from heliostat.serving.channel.messages import ElsewhereError
 from heliostat.serving.engines.interface import Capabilities, SamplingParameters, TokenDelta
-from heliostat.serving.fleet.routes import Replica, Snapshot
+from heliostat.serving.fleet.routes import Replica, Snapshot, cost
 
 Wake = Callable[[str], Awaitable[None]]
 """Asks that a version (by its application's name) that has no replica gets one; returns at once."""
@@ -37,6 +39,8 @@ class _Link:
         self.replica = replica
         self.client = client
         self.others = 0  # requests of other gateways, as of the last word
+        self.adapters: frozenset[str] = frozenset()  # as of the last word
+        self.asked = Counter[str | None]()  # requests of ours that go on, by adapter
 
     @property
     def load(self) -> int:
@@ -45,6 +49,10 @@ class _Link:
     @property
     def full(self) -> bool:
         return self.load >= self.replica.capacity
+
+    def cost(self, adapter: str | None) -> int:
+        """What speaks against asking this replica for an adapter, or for none."""
+        return cost(self.load, adapter is None or adapter in self.adapters or bool(self.asked[adapter]))
 
     def turned_away(self, error: ElsewhereError, refused: set[str]) -> None:
         """Note why this replica did not take a request: other gateways filled it, or it is not to be
@@ -83,6 +91,7 @@ class Fleet:
         await asyncio.gather(*(self._connect(replica) for replica in new))
         for key, link in self._links.items():
             link.others = max(0, snapshot.loads.get(key, 0) - link.client.num_requests)
+            link.adapters = snapshot.adapters.get(key, frozenset())
         async with self._changed:
             self._changed.notify_all()
 
@@ -91,9 +100,9 @@ class Fleet:
         await asyncio.gather(*(link.client.close() for link in self._links.values()))
         self._links.clear()
 
-    def engine(self, app_name: str) -> "VersionEngine":
-        """The replicas of a version as one engine."""
-        return VersionEngine(self, app_name)
+    def engine(self, app_name: str, adapters: Sequence[ServedAdapter] = ()) -> "VersionEngine":
+        """The replicas of a version as one engine that has adapters."""
+        return VersionEngine(self, app_name, adapters)
 
     def has_been_up(self, app_name: str) -> bool:
         """Whether a version ever had a replica."""
@@ -140,8 +149,11 @@ class Fleet:
             client = await ChannelClient.connect(replica.host, replica.port, self._secret)
             self._links[replica.id] = _Link(replica, client)
 
-    async def choose(self, app_name: str, refused: set[str], deadline: float) -> _Link:
-        """The replica with the fewest requests, after waiting for one if there is none.
+    async def choose(
+        self, app_name: str, refused: set[str], deadline: float, adapter: str | None = None
+    ) -> _Link:
+        """The replica with the fewest requests, after waiting for one if there is none; one that has the
+        adapter may have some more.
 
         Raises:
             FullError: all are full, or too many wait already.
@@ -151,7 +163,7 @@ class Fleet:
             links = [link for link in self._of(app_name) if link.replica.id not in refused]
             free = [link for link in links if not link.full]
             if free:
-                return min(free, key=lambda link: link.load)
+                return min(free, key=lambda link: link.cost(adapter))
             if links:
                 raise FullError(f"all {len(links)} replicas have as many requests as they take")
             await self._wait(app_name, deadline)
@@ -187,12 +199,13 @@ def _can_go_on(parameters: SamplingParameters) -> bool:
 
 class VersionEngine:
     """A token source over all replicas of a version; an answer that its replica's end cuts off goes on at
-    another.
+    another. Adapters go by their artifacts' ids.
     """
 
-    def __init__(self, fleet: Fleet, app_name: str) -> None:
+    def __init__(self, fleet: Fleet, app_name: str, adapters: Sequence[ServedAdapter] = ()) -> None:
         self._fleet = fleet
         self._app_name = app_name
+        self._adapters = {adapter.artifact_id: adapter for adapter in adapters}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -220,10 +233,12 @@ class VersionEngine:
         deadline = self._fleet.deadline()
         refused: set[str] = set()
         had: list[int] = []
+        served = self._served(adapter)
         for attempt in itertools.count():
-            link = await self._fleet.choose(self._app_name, refused, deadline)
+            link = await self._fleet.choose(self._app_name, refused, deadline, adapter)
             rest = replace(parameters, max_tokens=parameters.max_tokens - len(had))
-            deltas = link.client.generate([*prompt_ids, *had], rest, f"{request_id}.{attempt}", adapter)
+            deltas = link.client.generate([*prompt_ids, *had], rest, f"{request_id}.{attempt}", served)
+            link.asked[adapter] += 1
             try:
                 async with contextlib.aclosing(deltas):
                     async for delta in deltas:
@@ -238,6 +253,15 @@ class VersionEngine:
                     return
                 deadline = self._fleet.deadline() if had else deadline
                 link.turned_away(error, refused)
+            finally:
+                link.asked[adapter] -= 1
+
+    def _served(self, adapter: str | None) -> ServedAdapter | None:
+        if adapter is None:
+            return None
+        if adapter not in self._adapters:
+            raise ServingError(f"{self._app_name} has no adapter {adapter}; deploy it again with one")
+        return self._adapters[adapter]
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """As an engine's; raises as `generate`."""

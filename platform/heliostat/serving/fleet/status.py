@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from heliostat.endpoints import Version
+from heliostat.endpoints import ServedAdapter, Version
 from heliostat.records import Record
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.engines.interface import EngineStats
+from heliostat.serving.engines.interface import AdapterUse, EngineStats
 from heliostat.serving.fleet.routes import Replica
 
 
@@ -20,6 +20,8 @@ class ReplicaStatus(Record):
     tokens_per_second: float
     num_generated_tokens: int
     kv_cache_usage: float | None
+    adapters: tuple[AdapterUse, ...]
+    """Those that it has loaded or is asked for, the least recently used first."""
 
 
 class VersionStatus(Record):
@@ -31,6 +33,9 @@ class VersionStatus(Record):
     engine: str
     fewest_replicas: int
     most_replicas: int
+    adapters: tuple[ServedAdapter, ...]
+    max_loaded_adapters: int
+    """Of each replica."""
     replicas: tuple[ReplicaStatus, ...]
 
 
@@ -55,6 +60,8 @@ def version_status(version: Version, replicas: Sequence[tuple[Replica, EngineSta
         engine=version.engine,
         fewest_replicas=scaling.min_replicas if scaling else config.num_replicas,
         most_replicas=scaling.max_replicas if scaling else config.num_replicas,
+        adapters=version.adapters,
+        max_loaded_adapters=config.max_loaded_adapters,
         replicas=tuple(_replica_status(replica, stats) for replica, stats in replicas),
     )
 
@@ -69,4 +76,5 @@ def _replica_status(replica: Replica, stats: EngineStats) -> ReplicaStatus:
         tokens_per_second=stats.tokens_per_second,
         num_generated_tokens=stats.num_generated_tokens,
         kv_cache_usage=stats.kv_cache_usage,
+        adapters=stats.adapters,
     )
