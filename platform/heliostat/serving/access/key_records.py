@@ -37,7 +37,7 @@ class KeyScope(Config):
     name: KeyName
     tenant: KeyName
     models: tuple[Pattern, ...] = Field(default=("*",), min_length=1)
-    """Patterns of model names, such as quick*."""
+    """Patterns of model names, such as quick*; an adapter's name is the whole of ENDPOINT:ADAPTER."""
     routes: tuple[Route, ...] = Field(default=USER_ROUTES, min_length=1)
     networks: tuple[Network, ...] = ()
     """Addresses and CIDRs it may be used from; none means from everywhere."""

@@ -1,4 +1,8 @@
-"""Patterns of names, such as quick*: `fnmatch` with room for the patterns of ten thousand keys and rules."""
+"""Patterns of names, such as quick*: `fnmatch` with room for the patterns of ten thousand keys and rules.
+
+An adapter's name is the whole of ENDPOINT:ADAPTER: `quick` opens the endpoint alone, `quick:*` its adapters,
+`quick:sql` one of them, `quick*` all of these.
+"""
 
 import re
 from collections.abc import Callable

@@ -3,9 +3,10 @@
     p, WHO, MODEL, ROUTE, FROM, WHEN, allow|deny
     g, TENANT, GROUP
 
-WHO is a tenant, TENANT/KEY-NAME, or a group of tenants; MODEL and ROUTE are names; all four may be patterns
-with *. FROM is * or networks, WHEN is * or days and hours such as `mon-fri 08:00-18:00`; several of either
-are separated by |. What no rule allows, and what any rule denies, is refused.
+WHO is a tenant, TENANT/KEY-NAME, or a group of tenants; MODEL and ROUTE are names (an adapter's is
+ENDPOINT:ADAPTER); all four may be patterns with *. FROM is * or networks, WHEN is * or days and hours such as
+`mon-fri 08:00-18:00`; several of either are separated by |. What no rule allows, and what any rule denies, is
+refused.
 """
 
 import re

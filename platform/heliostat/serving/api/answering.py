@@ -17,8 +17,9 @@ Ending = Literal["stop", "length", "tool_calls", "content_filter"]
 class ServedModel:
     """A model as the gateway sees it: its name, its tokenizer, its limits in tokens, and who generates.
 
-    `adapter` is the one among the engine's that this name stands for. `fingerprint` names what answers; a
-    client with a seed sees by it when it has changed.
+    `adapter` is the one among the engine's that this name stands for, and `parent` the model that it is an
+    adapter of. `root` names the artifact behind the name, `fingerprint` all that answers: a client with a
+    seed sees by it when it has changed.
     """
 
     id: str
@@ -29,6 +30,8 @@ class ServedModel:
     max_output_tokens: int
     default_max_tokens: int
     adapter: str | None = None
+    parent: str | None = None
+    root: str | None = None
     fingerprint: str | None = None
 
 

@@ -49,6 +49,16 @@ def unknown_model(asked: str, known: list[str]) -> RefusedRequest:
     )
 
 
+def unknown_adapter(asked: str, known: list[str]) -> RefusedRequest:
+    """The model of a request is served, but not with that adapter."""
+    return RefusedRequest(
+        f"The model '{asked}' does not exist; adapters there are: {', '.join(known) or 'none'}",
+        "model_not_found",
+        404,
+        "model",
+    )
+
+
 def too_large(limit_bytes: int) -> RefusedRequest:
     """The body is longer than is accepted."""
     return RefusedRequest(

@@ -19,8 +19,15 @@ def embedding_prompts(request: EmbeddingRequest, model: ServedModel) -> list[lis
     """The inputs as token ids. Takes a second for a megabyte of text: not for the event loop.
 
     Raises:
-        RefusedRequest: the engine embeds nothing, or an input is longer than its context.
+        RefusedRequest: the engine embeds nothing, or an input is longer than its context. Or an adapter is
+            asked, whose vectors would be the model's without it.
     """
+    if model.adapter is not None:
+        raise RefusedRequest(
+            f"The adapter '{model.id}' makes no embeddings; ask '{model.parent}' for those of the model",
+            "unsupported_parameter",
+            param="model",
+        )
     if not model.engine.capabilities.embeddings:
         raise RefusedRequest(
             f"The model '{model.id}' makes no embeddings with this endpoint's engine", "unsupported_parameter"
@@ -100,12 +107,16 @@ def detokenize_body(request: DetokenizeRequest, model: ServedModel) -> bytes:
 
 
 def model_card(model: ServedModel) -> dict[str, Any]:
-    """A model as the list of models has it; `max_model_len` is vLLM's addition: the limit of its context."""
+    """A model as the list of models has it, with what vLLM adds: the limit of its context (`max_model_len`),
+    what it is (`root`), and of an adapter the model that it is for (`parent`).
+    """
     return {
         "id": model.id,
         "object": "model",
         "created": model.created,
         "owned_by": "heliostat",
+        "root": model.root,
+        "parent": model.parent,
         "max_model_len": model.max_context_tokens,
     }
 

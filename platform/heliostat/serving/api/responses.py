@@ -217,12 +217,17 @@ class Detokenized(Outgoing):
 
 
 class ModelCard(Outgoing):
-    """One served model; `max_model_len` is the longest prompt and answer together, in tokens."""
+    """One served model or adapter; `max_model_len` is the longest prompt and answer together, in tokens.
+
+    `root` names the artifact, `parent` the model that an adapter is for.
+    """
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str | None
+    parent: str | None
     max_model_len: int
 
 

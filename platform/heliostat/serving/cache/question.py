@@ -29,8 +29,9 @@ class Turn(NamedTuple):
 class Question:
     """A request, as far as its answer depends on it; `turns` has all messages but the system prompt.
 
-    `version` names the artifact and engine config, not a label that may be moved. `parameters` is canonical
-    JSON of everything else that the request says (sampling, tools, stop strings, response format).
+    `version` and `adapter` name the artifacts and the engine config, not labels that may be moved.
+    `parameters` is canonical JSON of everything else that the request says (sampling, tools, stop strings,
+    response format).
     """
 
     tenant: str

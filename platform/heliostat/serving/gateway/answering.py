@@ -74,7 +74,7 @@ class Answering:
             self.take(hit)
         elif writing:
             self._answers, self._question = answers, question
-        services.metrics.looked_up(chosen.model.id, hit.kind if hit else "miss")
+        services.metrics.looked_up(chosen.endpoint, hit.kind if hit else "miss")
         self.headers[CACHE_HEADER] = hit.kind if hit else "miss"
         return question
 

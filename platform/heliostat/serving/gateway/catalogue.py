@@ -5,16 +5,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from heliostat.endpoints import Version
+from heliostat.endpoints import ServedAdapter, Version
 from heliostat.errors import HeliostatError
 from heliostat.models.loading import load_tokenizer
 from heliostat.records import ArtifactKind
 from heliostat.serving.api.answering import ServedModel
-from heliostat.serving.api.errors import unknown_model
+from heliostat.serving.api.errors import unknown_adapter, unknown_model
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import max_context_tokens
 from heliostat.serving.fleet.dispatch import Fleet
-from heliostat.serving.fleet.routes import Route, Snapshot
+from heliostat.serving.fleet.routes import ADAPTER_MARK, Route, Snapshot, adapter_of
 from heliostat.serving.gateway.choosing import Chosen
 from heliostat.serving.guard.guard import Guard
 from heliostat.storage import artifact_folder, open_artifact
@@ -51,8 +51,13 @@ class Catalogue:
 
     @property
     def names(self) -> list[str]:
-        """The endpoints, by name."""
-        return sorted(self._routes)
+        """The endpoints and, as `ENDPOINT:NAME`, their adapters."""
+        adapters = [
+            f"{name}{ADAPTER_MARK}{adapter}"
+            for name, route in self._routes.items()
+            for adapter in route.adapters
+        ]
+        return sorted([*self._routes, *adapters])
 
     async def update(self, snapshot: Snapshot) -> None:
         """Take in a snapshot: connect to its replicas, prepare its versions, then follow its routes."""
@@ -68,17 +73,22 @@ class Catalogue:
                 self._routes[route.name] = Route(route.name, known)
 
     def choose(self, name: str, session: str | None) -> Chosen:
-        """Who answers a request for an endpoint.
+        """Who answers a request for an endpoint, or for one of its adapters: a version that has it.
 
         Raises:
-            RefusedRequest: there is no endpoint of that name.
+            RefusedRequest: there is no endpoint of that name, or no such adapter.
         """
-        route = self._routes.get(name)
+        endpoint, mark, adapter = name.partition(ADAPTER_MARK)
+        route = self._routes.get(endpoint)
         if route is None:
             raise unknown_model(name, self.names)
-        version = route.choose(session)
+        offering = route.offering(adapter) if mark else route
+        if offering is None:
+            raise unknown_adapter(name, [f"{endpoint}{ADAPTER_MARK}{each}" for each in route.adapters])
+        version = offering.choose(session)
         guard = self._prepared[version.app_name].guard
-        return Chosen(self.model(route.name, version), version.label, version.artifact_id, guard)
+        model = self._model(endpoint, version, adapter_of(version, adapter))
+        return Chosen(model, version.label, version.artifact_id, guard, adapter or None)
 
     async def logs(self, name: str, num_lines: int) -> dict[str, list[str]]:
         """The last lines of the logs of an endpoint's replicas, by `VERSION/REPLICA`.
@@ -95,18 +105,22 @@ class Catalogue:
             logs |= {f"{version.label}/{replica}": lines for replica, lines in of_version.items()}
         return logs
 
-    def model(self, name: str, version: Version) -> ServedModel:
-        """A version as the API sees it."""
+    def _model(self, name: str, version: Version, adapter: ServedAdapter | None) -> ServedModel:
+        """A version as the API sees it, with an adapter on."""
         prepared = self._prepared[version.app_name]
+        root = adapter.artifact_id if adapter else version.artifact_id
         return ServedModel(
-            id=name,
+            id=f"{name}{ADAPTER_MARK}{adapter.name}" if adapter else name,
             created=int(version.started_at.timestamp()),
             tokenizer=prepared.tokenizer,
-            engine=self._fleet.engine(version.app_name),
+            engine=self._fleet.engine(version.app_name, version.adapters),
             max_context_tokens=prepared.max_context_tokens,
             max_output_tokens=prepared.config.max_output_tokens,
             default_max_tokens=prepared.config.default_max_tokens,
-            fingerprint=version.artifact_id,
+            adapter=adapter.artifact_id if adapter else None,
+            parent=name if adapter else None,
+            root=root,
+            fingerprint=f"{version.artifact_id}+{root}" if adapter else root,
         )
 
     async def _prepare(self, app_name: str, version: Version) -> None:

@@ -9,12 +9,21 @@ from heliostat.serving.guard.guard import Guard
 
 @dataclass(frozen=True)
 class Chosen:
-    """The model that answers a request, which version of the endpoint that is, and what watches over it."""
+    """The model that answers a request, which version of the endpoint that is, and what watches over it.
+
+    `adapter` is the name, behind the endpoint's, of the adapter that was asked for.
+    """
 
     model: ServedModel
     version: str
     artifact_id: str = ""
     guard: Guard | None = None
+    adapter: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name, whatever adapter is asked for."""
+        return self.model.parent or self.model.id
 
 
 class Models(Protocol):
@@ -22,11 +31,11 @@ class Models(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """The endpoints, by name."""
+        """What requests can ask for: endpoints and, as `ENDPOINT:NAME`, their adapters."""
 
     def choose(self, name: str, session: str | None) -> Chosen:
-        """Who answers a request for an endpoint; the same for the same session.
+        """Who answers a request for one of the names; the same for the same session.
 
         Raises:
-            RefusedRequest: there is no endpoint of that name.
+            RefusedRequest: there is no endpoint of that name, or it has no such adapter.
         """

@@ -98,7 +98,9 @@ class Generation:
         chosen = self._models.choose(model, session)
         context.model, context.version = model, chosen.version
         key = context.asker.key_prefix
-        context.meter = self._services.metrics.begin(model, chosen.version, key, context.route)
+        context.meter = self._services.metrics.begin(
+            chosen.endpoint, chosen.version, key, context.route, chosen.adapter
+        )
         return chosen
 
     async def _answer(self, request: Request, asked: Asked, body: dict[str, object]) -> Response:
@@ -134,7 +136,7 @@ class Generation:
         job = Job(asked, chosen.model, (nothing,), known.prompt_tokens, id=f"chatcmpl-{uuid.uuid4().hex}")
         answering = Answering(job, context)
         answering.take(hit)
-        self._services.metrics.looked_up(chosen.model.id, hit.kind)
+        self._services.metrics.looked_up(chosen.endpoint, hit.kind)
         return answering
 
     async def _prepared(

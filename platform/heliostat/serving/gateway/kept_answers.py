@@ -63,7 +63,7 @@ class KeptAnswers:
             return None
         place = Place(
             context.asker.tenant,
-            chosen.model.id,
+            chosen.endpoint,
             f"{chosen.artifact_id} {chosen.version}",
             chosen.model.adapter,
         )
@@ -100,7 +100,8 @@ def request_key(body: dict[str, object], chosen: Chosen, tenant: str) -> bytes |
     if any(body.get(name) for name in DECIDED_ELSEWHERE) or body.get("n") not in (None, 1):
         return None
     letters = {name: value for name, value in body.items() if name not in NO_MATTER}
-    place = [tenant, chosen.model.id, chosen.artifact_id, chosen.version, guard.version if guard else ""]
+    answering = [chosen.endpoint, chosen.artifact_id, chosen.version, chosen.model.adapter]
+    place = [tenant, *answering, guard.version if guard else ""]
     try:
         written = orjson.dumps([place, letters], option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):  # an integer of more than 64 bits

@@ -2,23 +2,27 @@
 token.
 
 Names are vLLM's where they mean the same, so that its dashboards read them. Labels: the endpoint
-(`model_name`), its version, and the prefix of the key that asked.
+(`model_name`), its version, and the prefix of the key that asked. Requests for an adapter are counted with
+those of its endpoint, as one canary has them all, and by adapter beside.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from heliostat.serving.engines.interface import AdapterUse
 from heliostat.serving.fleet.judging import VersionFigures, quantile_of
+from heliostat.serving.fleet.routes import ADAPTER_MARK
 from heliostat.serving.fleet.status import EndpointStatus, ReplicaStatus
 
 WINDOW_SECONDS = 60.0
 MOST_KEPT = 4096
 SERVER_FAULT = 500
 LABELS = ("model_name", "version", "key")
+REPLICA_LABELS = ("model_name", "version", "replica")
 FIRST_TOKEN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 WHOLE_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -63,6 +67,12 @@ class GatewayMetrics:
             buckets=WHOLE_BUCKETS,
             registry=registry,
         )
+        self._adapter_requests = Counter(
+            "heliostat_adapter_requests",
+            "Requests for an adapter by outcome",
+            ("model_name", "version", "adapter", "status"),
+            registry=registry,
+        )
         self._running = Gauge(
             "heliostat_requests_in_progress", "Requests under way", LABELS, registry=registry
         )
@@ -89,18 +99,33 @@ class GatewayMetrics:
         )
         self._lately: dict[tuple[str, str], deque[_Ended]] = {}
         self._replica_gauges = {
-            name: Gauge(name, what, ("model_name", "version", "replica"), registry=registry)
+            name: Gauge(name, what, REPLICA_LABELS, registry=registry)
             for name, what in (
                 ("vllm:num_requests_running", "Requests that an engine works on"),
                 ("vllm:num_requests_waiting", "Requests that wait in an engine"),
                 ("vllm:kv_cache_usage_perc", "Share of the KV cache in use"),
                 ("heliostat_tokens_per_second", "Tokens that an engine generates a second"),
+                ("heliostat_adapters_loaded", "Adapters that an engine has"),
             )
         }
+        self._adapter_use = Gauge(
+            "heliostat_adapter_requests_in_progress",
+            "Requests that use an adapter which an engine has",
+            (*REPLICA_LABELS, "adapter"),
+            registry=registry,
+        )
+        self._adapter_info = Gauge(
+            "vllm:lora_requests_info",
+            "When it was heard which adapters an engine has requests for",
+            (*REPLICA_LABELS, "max_lora", "running_lora_adapters", "waiting_lora_adapters"),
+            registry=registry,
+        )
 
-    def begin(self, model: str, version: str, key: str, route: str) -> "RequestMeter":
-        """A request has a model now."""
-        return RequestMeter(self, (model, version, key), route)
+    def begin(
+        self, model: str, version: str, key: str, route: str, adapter: str | None = None
+    ) -> "RequestMeter":
+        """A request has a model now, and the adapter that it asks for."""
+        return RequestMeter(self, (model, version, key), route, adapter)
 
     def refused(self, code: str) -> None:
         """A request was refused before a model was chosen."""
@@ -127,12 +152,15 @@ class GatewayMetrics:
 
     def exposition(self, endpoints: Iterable[EndpointStatus] = ()) -> bytes:
         """Prometheus' text format, with the last words of the replicas of `endpoints`."""
-        for gauge in self._replica_gauges.values():
+        for gauge in (*self._replica_gauges.values(), self._adapter_use, self._adapter_info):
             gauge.clear()
         for endpoint in endpoints:
             for each in endpoint.versions:
                 for replica in each.replicas:
-                    self._show_replica((endpoint.name, each.label, replica.id), replica)
+                    labels = (endpoint.name, each.label, replica.id)
+                    self._show_replica(labels, replica)
+                    if each.adapters:
+                        self._show_adapters(labels, replica.adapters, each.max_loaded_adapters)
         for (model, version), ended in self._recent().items():
             self._rate.labels(model, version).set(len(ended) / WINDOW_SECONDS)
             for quantile in QUANTILES:
@@ -146,9 +174,21 @@ class GatewayMetrics:
             "vllm:num_requests_waiting": replica.num_waiting,
             "vllm:kv_cache_usage_perc": replica.kv_cache_usage or 0.0,
             "heliostat_tokens_per_second": replica.tokens_per_second,
+            "heliostat_adapters_loaded": sum(use.loaded for use in replica.adapters),
         }
         for name, value in figures.items():
             self._replica_gauges[name].labels(*labels).set(value)
+
+    def _show_adapters(
+        self, labels: tuple[str, str, str], uses: Sequence[AdapterUse], max_loaded: int
+    ) -> None:
+        """vLLM's gauge has names as requests give them, parted by commas, and the time as its value."""
+        for use in uses:
+            if use.loaded:
+                self._adapter_use.labels(*labels, use.name).set(use.num_requests)
+        running = ",".join(f"{labels[0]}{ADAPTER_MARK}{use.name}" for use in uses if use.num_requests)
+        waiting = ",".join(f"{labels[0]}{ADAPTER_MARK}{use.name}" for use in uses if use.num_waiting)
+        self._adapter_info.labels(*labels, str(max_loaded), running, waiting).set_to_current_time()
 
     def _recent(self) -> dict[tuple[str, str], list[_Ended]]:
         since = time.monotonic() - WINDOW_SECONDS
@@ -162,8 +202,11 @@ class GatewayMetrics:
 class RequestMeter:
     """The times of one request; `end` is called once, however it ends."""
 
-    def __init__(self, metrics: GatewayMetrics, labels: tuple[str, str, str], route: str) -> None:
+    def __init__(
+        self, metrics: GatewayMetrics, labels: tuple[str, str, str], route: str, adapter: str | None
+    ) -> None:
         self._metrics = metrics
+        self._adapter = adapter
         self._labels = labels
         self._route = route
         self._began = time.monotonic()
@@ -193,6 +236,8 @@ class RequestMeter:
         metrics, labels = self._metrics, self._labels
         self._running.dec()
         metrics._requests.labels(*labels, self._route, str(status)).inc()
+        if self._adapter:
+            metrics._adapter_requests.labels(*labels[:2], self._adapter, str(status)).inc()
         metrics._prompt.labels(*labels).inc(prompt_tokens)
         metrics._generated.labels(*labels).inc(completion_tokens)
         if completion_tokens:
