@@ -10,6 +10,8 @@ from heliostat.serving.engines.interface import SamplingParameters
 from heliostat.serving.engines.selection import max_context_tokens, start_engine
 from heliostat.serving.gateway.app import build_gateway
 
+LAYERS = {"a": "all-linear", "b": ["q_proj", "v_proj"], "c": "all-linear"}
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -25,6 +27,29 @@ def tiny_openvino_folder(tiny_model_folder, tmp_path_factory) -> Path:
     for _ in export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32")):
         pass
     return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny_model_folder, tmp_path_factory) -> dict[str, Path]:
+    """Adapters of several ranks and layers that change much."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from heliostat.models.loading import load_model
+
+    folders = {}
+    for number, (name, layers) in enumerate(LAYERS.items()):
+        torch.manual_seed(number)
+        config = LoraConfig(
+            r=4 + 4 * number,
+            lora_alpha=8,
+            target_modules=layers,
+            init_lora_weights=False,
+            use_rslora=name == "c",
+        )
+        folders[name] = tmp_path_factory.mktemp("adapters") / name
+        get_peft_model(load_model(tiny_model_folder), config).save_pretrained(folders[name])
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -15,30 +15,6 @@ from heliostat.serving.engines.selection import start_engine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.heavy]
 GREEDY = SamplingParameters(max_tokens=16, temperature=0)
-LAYERS = {"a": "all-linear", "b": ["q_proj", "v_proj"], "c": "all-linear"}
-
-
-@pytest.fixture(scope="module")
-def adapters(tiny_model_folder, tmp_path_factory) -> dict[str, Path]:
-    """Adapters of several ranks and layers that change much."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from heliostat.models.loading import load_model
-
-    folders = {}
-    for number, (name, layers) in enumerate(LAYERS.items()):
-        torch.manual_seed(number)
-        config = LoraConfig(
-            r=4 + 4 * number,
-            lora_alpha=8,
-            target_modules=layers,
-            init_lora_weights=False,
-            use_rslora=name == "c",
-        )
-        folders[name] = tmp_path_factory.mktemp("adapters") / name
-        get_peft_model(load_model(tiny_model_folder), config).save_pretrained(folders[name])
-    return folders
 
 
 @pytest.fixture(scope="module")
@@ -183,5 +159,19 @@ async def test_an_adapter_loaded_while_others_answer_disturbs_none(folders, adap
         later = [asyncio.create_task(collect(engine, prompts[0], GREEDY, name)) for name in ("a", None, "b")]
         assert [(await each)[0] for each in going] == [reference[None][0]] * 3
         assert [(await each)[0] for each in later] == [reference[name][0] for name in ("a", None, "b")]
+    finally:
+        await engine.close()
+
+
+@pytest.mark.parametrize("kind", ["transformers", "openvino"])
+async def test_the_only_adapter_can_go_and_others_come(kind, folders, adapters, prompts, reference):
+    engine = await start_engine(CONFIGS[kind], folders[kind])
+    try:
+        for name in ("a", "b", "a"):
+            await engine.load_adapter(name, str(adapters[name]))
+            assert (await collect(engine, prompts[0], GREEDY, name))[0] == reference[name][0]
+            await engine.unload_adapter(name)
+            assert (await collect(engine, prompts[0], GREEDY))[0] == reference[None][0]
+            await engine.unload_adapter(name)
     finally:
         await engine.close()

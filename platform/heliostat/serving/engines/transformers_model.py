@@ -13,6 +13,10 @@ from heliostat.serving.engines.interface import SamplingParameters, TokenLogprob
 from heliostat.serving.engines.lora_folder import read_lora_folder
 from heliostat.serving.engines.sampling import Sampler, token_logprob
 
+UNKNOWN = ""
+"""What is on behind a load or an unload, where PEFT turns adapters on or leaves them off as it likes: the
+next answer settles it."""
+
 
 class EngineModel:
     """Answers, embeds, and puts adapters on and off."""
@@ -89,15 +93,14 @@ class EngineModel:
             self._with_adapters.load_adapter(str(folder), peft_name)
         self.unload_adapter(name)
         self._peft_names[name] = peft_name
-        self._with_adapters.set_adapter(peft_name)
-        self._worn = name
+        self._worn = UNKNOWN
 
     def unload_adapter(self, name: str) -> None:
         """Take an adapter off; nothing happens when it is not there."""
         peft_name = self._peft_names.pop(name, None)
         if peft_name:
             self._with_adapters.delete_adapter(peft_name)
-            self._worn = None if self._worn is None else ""  # PEFT puts on another
+            self._worn = UNKNOWN
 
     def _put_on(self, adapter: str | None) -> None:
         """Leave the model with one adapter on, or none."""
