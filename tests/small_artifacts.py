@@ -56,6 +56,14 @@ def publish_model(workspace: Workspace, folder: Path, name: str = "tiny") -> Art
         return publish(publication, "model", key, {})
 
 
+def publish_adapter(workspace: Workspace, folder: Path, base: Artifact, name: str) -> Artifact:
+    """A folder with a LoRA adapter as an artifact that was trained on `base`."""
+    key = hashlib.sha256(f"{name} {base.id}".encode()).hexdigest()
+    with staging(workspace.storage, workspace.path("adapter", name, key)) as publication:
+        shutil.copytree(folder, publication.folder, dirs_exist_ok=True)
+        return publish(publication, "adapter", key, {}, (base,))
+
+
 def publish_dataset(
     workspace: Workspace, model_folder: Path, count: int = 24, max_sequence_length: int = 128
 ) -> Artifact:

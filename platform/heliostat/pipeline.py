@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from heliostat.compression.config import CompressStep
+from heliostat.compression.config import CompressStep, OpenVINOConfig
 from heliostat.compression.run import check_step, compress_model
 from heliostat.data.run import prepare_data
 from heliostat.endpoints import mark_stopped
@@ -19,6 +19,7 @@ from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import PretrainStage, PruneStep, Recipe, check_recipe
 from heliostat.records import Artifact, now
+from heliostat.serving.adapters import check_bases, open_adapters
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
 from heliostat.summary import StageLine, print_answer, print_curl, print_summary
@@ -146,7 +147,7 @@ def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Works
             require_resources(step.heal.resources_per_worker, step.heal.min_workers, "heal.num_workers")
     if recipe.serve and "serve" in stages:
         require_resources(recipe.serve.resources, recipe.serve.num_replicas, "serve.num_replicas")
-        check_endpoint(recipe.serve)
+        check_endpoint(recipe.serve, workspace)
 
 
 def _make_models(
@@ -160,6 +161,7 @@ def _make_models(
             check_model(config, base)
         for step in recipe.compress if "compress" in stages else ():
             check_step(step, base)
+        _check_adapters(recipe, stages, base, workspace)
     for stage in recipe.pretrain if "pretrain" in stages else ():
         chain.models[stage.name] = _pretrain(stage, chain, workspace, force)
     if data and "data" in stages:
@@ -179,6 +181,14 @@ def _make_models(
         )
     for step in recipe.compress if "compress" in stages else ():
         _compress(step, chain, workspace, force)
+
+
+def _check_adapters(recipe: Recipe, stages: tuple[str, ...], base: Artifact, workspace: Workspace) -> None:
+    """Refuse adapters of another model before the export, where the base model is what is served."""
+    changed = {"pretrain", "tune", "train"}.intersection(stages)
+    exported = all(isinstance(step, OpenVINOConfig) for step in recipe.compress)
+    if recipe.serve and "serve" in stages and exported and not changed:
+        check_bases(recipe.serve, open_adapters(recipe.serve, workspace), base)
 
 
 def _compress(step: CompressStep, chain: Chain, workspace: Workspace, force: bool) -> None:

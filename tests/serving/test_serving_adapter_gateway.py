@@ -20,7 +20,7 @@ from heliostat.serving.cache.response_cache import ResponseCache
 from heliostat.serving.channel.server import ChannelServer
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import EngineStats
-from heliostat.serving.fleet.controller import Controller
+from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.routes import Replica, Route, Snapshot, adapter_of
 from heliostat.serving.fleet.status import EndpointStatus, version_status
@@ -224,10 +224,6 @@ async def test_versions_that_have_the_adapter_answer_and_a_session_stays_with_on
 
 async def test_the_last_words_of_replicas_tell_where_adapters_are(served):
     version = served.version("v1", SQL, LAW)
-    async with client(served) as http:
-        await ask(http, "tiny:sql")
-    uses = pool_of(AdapterEngine()).uses()
-    assert uses == ()
     pool = pool_of(AdapterEngine(), max_loaded=1)
     replica = served.replicas["app-v1"]
     async with pool.using(SQL):
@@ -237,7 +233,7 @@ async def test_the_last_words_of_replicas_tell_where_adapters_are(served):
         waiting.cancel()
     controller = Controller()
     controller.report_replica(replica, stats)
-    snapshot = controller._snapshot()
+    snapshot = await controller.watch("g", Gateway("http://g"), 0, 1)
     assert snapshot.adapters == {"v1": frozenset([SQL.artifact_id])}
     status = EndpointStatus(
         name="tiny", url="http://x", note=None, versions=(version_status(version, [(replica, stats)]),)

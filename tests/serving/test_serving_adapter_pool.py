@@ -10,7 +10,7 @@ from tests.serving.test_serving_channel import SECRET, connected, no_wake, repli
 from heliostat.errors import ServingError
 from heliostat.serving.channel.messages import ElsewhereError
 from heliostat.serving.channel.server import ChannelServer
-from heliostat.serving.engines.adapter_pool import fetch_adapter
+from heliostat.serving.engines.adapter_pool import AdapterPool, fetch_adapter
 from heliostat.serving.engines.interface import AdapterUse, SamplingParameters
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.routes import LOADING_COSTS, Snapshot
@@ -87,6 +87,13 @@ async def test_a_failed_load_fails_who_waited_for_it_in_one_line_and_the_next_on
     assert outcomes[2] == B.artifact_id
     del engine.faults[A.artifact_id]
     assert await use(pool, A) == A.artifact_id
+
+
+async def test_an_artifact_that_is_gone_is_the_error_of_a_load():
+    pool = AdapterPool(AdapterEngine(), 1)
+    with pytest.raises(ServingError, match=r"^adapter a cannot be loaded: /models/a: "):
+        await use(pool, A)
+    assert pool.uses() == ()
 
 
 async def test_who_leaves_while_it_waits_holds_nothing_and_its_load_goes_on_for_others():

@@ -39,11 +39,11 @@ def quantized(serving_workspace, tiny_openvino_folder):
     return publish_quantized(serving_workspace, tiny_openvino_folder, "quick")
 
 
-def publish_quantized(workspace, folder, name):
+def publish_quantized(workspace, folder, name, parents=()):
     key = hashlib.sha256(name.encode()).hexdigest()
     with staging(workspace.storage, workspace.path("quantized", name, key)) as publication:
         shutil.copytree(folder, publication.folder, dirs_exist_ok=True)
-        return publish(publication, "quantized", key, {})
+        return publish(publication, "quantized", key, {}, parents)
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,20 @@ REPLICA = Replica("r", "app-v1", "127.0.0.1", 1, 8, Capabilities(), 512)
 
 
 @pytest.mark.anyio
+async def test_a_change_is_heard_when_every_gateway_asks_for_what_comes_behind_it():
+    controller = Controller()
+    controller.report_replica(REPLICA, EngineStats(0, 0, 0))
+    first = await controller.watch("g", Gateway("http://g"), 0, 5)
+    assert not controller.is_heard
+    await controller.watch("g", Gateway("http://g"), first.revision, 0.01)
+    assert controller.is_heard
+    second = await controller.watch("h", Gateway("http://g"), 0, 5)
+    assert not controller.is_heard
+    await controller.watch("h", Gateway("http://g"), second.revision, 0.01)
+    assert controller.is_heard
+
+
+@pytest.mark.anyio
 async def test_gateways_hear_at_once_of_what_changes_and_silent_ones_are_gone(monkeypatch):
     controller = Controller()
     snapshot = await controller.watch("g", Gateway("http://g"), 0, 5)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from heliostat.config import Config
 from heliostat.errors import ModelError
-from heliostat.models.adapters import TOKENIZER_FILES
+from heliostat.models.adapters import ADAPTER_CONFIG_NAME, ADAPTER_WEIGHTS_NAME, TOKENIZER_FILES
 from heliostat.models.catalogue import CATALOGUE, WheelModel
 from heliostat.models.gguf_conversion import convert_gguf
 from heliostat.models.loading import (
@@ -146,7 +146,6 @@ def _import_folder(source: Path, workspace: Workspace, force: bool) -> Artifact:
     check_model_folder(source)
     files = _needed_files(source)
     sha256 = _digest(files)
-    name = re.sub(r"[^a-z0-9._-]+", "-", source.resolve().name.lower()).strip("-._") or "model"
     config = ImportConfig(reference=str(source.resolve()), version="", sha256=sha256)
 
     def work(publication: Publication, run: StageRun) -> None:
@@ -156,7 +155,34 @@ def _import_folder(source: Path, workspace: Workspace, force: bool) -> Artifact:
         check_model_folder(publication.folder)
         publication.facts.update(model_folder_facts(publication.folder, str(source.resolve()), None))
 
-    return find_or_make(workspace, Request("import", "model", name, config, repeatable=True), work, force)
+    request = Request("import", "model", _name_of(source, "model"), config, repeatable=True)
+    return find_or_make(workspace, request, work, force)
+
+
+def import_adapter(source: Path, workspace: Workspace) -> Artifact:
+    """The adapter artifact of a folder as PEFT saves it. Which model it belongs to the folder does not prove,
+    so the artifact has no parents.
+
+    Raises:
+        ModelError: it holds no adapter saved as safetensors.
+    """
+    files = [source / ADAPTER_CONFIG_NAME, source / ADAPTER_WEIGHTS_NAME]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing:
+        raise ModelError(f"{source}: no {missing.name}; give the folder of an adapter saved as safetensors")
+    config = ImportConfig(reference=str(source.resolve()), version="", sha256=_digest(files))
+
+    def work(publication: Publication, run: StageRun) -> None:
+        for file in files:
+            _link_or_copy(file, publication.folder / file.name)
+        publication.facts["source"] = str(source.resolve())
+
+    request = Request("import", "adapter", _name_of(source, "adapter"), config, repeatable=True)
+    return find_or_make(workspace, request, work)
+
+
+def _name_of(source: Path, usual: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", source.resolve().name.lower()).strip("-._") or usual
 
 
 def _check_exists(source: Path) -> None:

@@ -12,6 +12,7 @@ from heliostat.endpoints import DeploymentRecord, Endpoint, Version, mark_stoppe
 from heliostat.ray_session import require_resources
 from heliostat.records import Artifact, now
 from heliostat.serving.access.keyring import PlainKeys
+from heliostat.serving.adapters import open_adapters, served_adapters
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.serving.front import check_address, open_gateway
@@ -24,11 +25,12 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     """Serve a model or quantized artifact under a name; other endpoints stay as they are.
 
     Where the name serves the same model already, and what has changed in its config needs no other replicas
-    (filters, caches, limits of a request, how many replicas), that is changed while it answers. Else, this
+    (filters, adapters, limits of a request, how many replicas), that is changed while it answers. Else, this
     becomes a new version beside the old ones, which gets `config.weight` percent of the requests once it
     answers; with 100 the old ones end behind the answers they are giving.
 
     Raises:
+        ConfigError: an adapter is not there, or none of this model.
         ServingError: the engine does not fit the artifact, the port is taken, or the model does not load.
         ClusterError: the cluster can never give the resources asked for.
     """
@@ -39,6 +41,7 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     started = time.monotonic()
     name = config.name or model_name(model)
     engine = choose_engine(config.engine, model)
+    adapters = served_adapters(config, model, engine, workspace)
     require_resources(config.resources, config.least_replicas, "serve")
     applications.start_serve()
     controller = controller_actor.start_controller()
@@ -46,7 +49,8 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
     standing = standing_record(name)
     serving = _same_version(standing, model, config)
     if standing and serving:
-        reconfigure(controller, standing, serving, config)
+        changed = {"config": config.canonical(), "adapters": adapters}
+        reconfigure(controller, standing, serving.model_copy(update=changed))
         return standing.endpoint
     label = next_label(name, workspace, standing)
     version = Version(
@@ -58,6 +62,7 @@ def deploy_model(config: ServeConfig, model: Artifact, workspace: Workspace) -> 
         engine=engine.kind,
         config=config.canonical(),
         started_at=now(),
+        adapters=adapters,
     )
     endpoint = Endpoint(
         name=name,
@@ -85,12 +90,14 @@ def _same_version(standing: DeploymentRecord | None, model: Artifact, config: Se
     return version if same else None
 
 
-def check_endpoint(config: ServeConfig) -> None:
+def check_endpoint(config: ServeConfig, workspace: Workspace) -> None:
     """Refuse what `deploy_model` would refuse, as far as it can be told without the model.
 
     Raises:
+        ConfigError: an adapter is not there.
         ServingError: the port is taken, or the file of keys cannot be used.
     """
+    open_adapters(config, workspace)
     if config.api_key_file:
         PlainKeys.read(config.api_key_file)
     check_address(config)

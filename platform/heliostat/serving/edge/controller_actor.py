@@ -73,6 +73,10 @@ class ControllerActor:
         """Whether every gateway can answer for a version."""
         return self._controller.is_ready(app_name)
 
+    async def is_heard(self) -> bool:
+        """Whether every gateway knows how things are now."""
+        return self._controller.is_heard
+
     async def replicas(self, app_name: str) -> list[tuple[Replica, EngineStats]]:
         """A version's replicas and how they are doing."""
         return self._controller.replicas(app_name)

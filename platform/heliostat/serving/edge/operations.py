@@ -17,11 +17,12 @@ from heliostat.serving.config import ScalingConfig, ServeConfig
 from heliostat.serving.edge import applications
 from heliostat.serving.edge.calls import call
 from heliostat.serving.edge.engine_replica import EngineSpec
-from heliostat.serving.edge.rollout import Rollout, end_unused, standing_record, take_down
+from heliostat.serving.edge.rollout import POLL_SECONDS, Rollout, end_unused, standing_record, take_down
 from heliostat.serving.engines.selection import choose_engine
 from heliostat.serving.fleet.shares import reweighed
 from heliostat.storage import open_artifact
 
+HEARD_SECONDS = 10.0
 SERVED_KINDS: tuple[ArtifactKind, ...] = ("model", "quantized")
 
 
@@ -94,14 +95,17 @@ def roll_back(controller: Any, name: str) -> DeploymentRecord:
     return _bring_back(controller, standing, max(earlier, key=lambda version: version.weight))
 
 
-def reconfigure(
-    controller: Any, standing: DeploymentRecord, version: Version, config: ServeConfig
-) -> DeploymentRecord:
-    """Let a version that serves go on under another config that needs no other replicas."""
-    _resize(controller, version, config)
-    changed = version.model_copy(update={"config": config.canonical()})
-    versions = tuple(changed if each.label == version.label else each for each in standing.versions)
-    return _change(controller, standing, versions, standing.before)
+def reconfigure(controller: Any, standing: DeploymentRecord, changed: Version) -> DeploymentRecord:
+    """Let a version that serves go on as `changed`: under another config, or with other adapters, that need
+    no other replicas. Returns when every gateway has heard of it.
+    """
+    _resize(controller, changed, ServeConfig.model_validate(changed.config))
+    versions = tuple(changed if each.label == changed.label else each for each in standing.versions)
+    record = _change(controller, standing, versions, standing.before)
+    deadline = time.monotonic() + HEARD_SECONDS
+    while not call(controller.is_heard) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return record
 
 
 def scale(controller: Any, name: str, fewest: int, most: int) -> DeploymentRecord:

@@ -52,7 +52,7 @@ def read_lora_folder(folder: Path) -> LoraFolder:
     weights = folder / ADAPTER_WEIGHTS_NAME
     try:
         config = json.loads((folder / ADAPTER_CONFIG_NAME).read_bytes())
-        shapes = _tensor_shapes(weights)
+        shapes = tensor_shapes(weights)
     except (OSError, ValueError, struct.error) as error:
         raise ServingError(f"{folder}: no readable LoRA adapter saved as safetensors: {error}") from None
     beyond = [name for name in ("use_dora", "modules_to_save", "layer_replication") if config.get(name)]
@@ -64,11 +64,16 @@ def read_lora_folder(folder: Path) -> LoraFolder:
     return LoraFolder(weights, _layers(shapes, folder), _scaling(config))
 
 
-def _tensor_shapes(file: Path) -> dict[str, list[int]]:
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """The shapes in a safetensors file, by name.
+
+    Raises:
+        OSError, ValueError, struct.error: it is none.
+    """
     with file.open("rb") as opened:
         (size,) = struct.unpack("<Q", opened.read(8))
         if size > MAX_HEADER_BYTES:
-            raise ValueError(f"{ADAPTER_WEIGHTS_NAME} is not safetensors")
+            raise ValueError(f"{file.name} is not safetensors")
         header = json.loads(opened.read(size))
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
