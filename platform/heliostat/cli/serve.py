@@ -45,7 +45,9 @@ def status(
     workspace: WorkspaceRoot = None,
     url: GatewayUrl = None,
 ) -> None:
-    """Show the endpoints, their versions with shares, and how the replicas are doing."""
+    """Show the endpoints, their versions with shares, how the replicas are doing, and which of them have
+    which adapters.
+    """
     from heliostat.control.serving import endpoints_at
 
     rows: list[tuple[str, ...]] = []
@@ -54,7 +56,8 @@ def status(
         for endpoint in endpoints_at(gateway):
             if name in (None, endpoint["name"]):
                 notes += [f"{endpoint['name']}: {endpoint['note']}"] if endpoint["note"] else []
-                rows += [_row(endpoint, version) for version in endpoint["versions"]]
+                for version in endpoint["versions"]:
+                    rows += [_row(endpoint, version), *_adapter_rows(endpoint, version)]
     heads = ("NAME", "VERSION", "SHARE", "REPLICAS", "REQUESTS", "TOKENS/S", "KV", "ENGINE", "ARTIFACT")
     print_columns(heads, rows)
     for note in notes:
@@ -132,6 +135,32 @@ def _gateways(workspace: str | None, name: str | None, url: str | None) -> list[
     from heliostat.workspace import Workspace
 
     return [url.rstrip("/")] if url else gateway_urls(Workspace.resolve(workspace), name)
+
+
+def _adapter_rows(endpoint: dict[str, Any], version: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Each adapter: how many replicas have it, and the requests that use it or wait for it."""
+    rows: list[tuple[str, ...]] = []
+    for adapter in version["adapters"]:
+        uses = [
+            use
+            for replica in version["replicas"]
+            for use in replica["adapters"]
+            if use["artifact_id"] == adapter["artifact_id"]
+        ]
+        waiting = sum(use["num_waiting"] for use in uses)
+        in_use = str(sum(use["num_requests"] for use in uses))
+        rows.append(
+            (
+                f"{endpoint['name']}:{adapter['name']}",
+                version["label"],
+                "-",
+                f"{sum(use['loaded'] for use in uses)} of {len(version['replicas'])}",
+                f"{in_use} (+{waiting} wait)" if waiting else in_use,
+                *("-", "-", "adapter"),
+                adapter["artifact_id"],
+            )
+        )
+    return rows
 
 
 def _row(endpoint: dict[str, Any], version: dict[str, Any]) -> tuple[str, ...]:
