@@ -1,5 +1,6 @@
 """Real engines on the tiny model: transformers as it is, OpenVINO on an fp32 export of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,17 +99,22 @@ def recording_engine(transformers_engine) -> RecordingEngine:
     return RecordingEngine(transformers_engine)
 
 
-@pytest.fixture
-def served(recording_engine, tiny_tokenizer, tiny_model_folder) -> ServedModel:
+@pytest.fixture(scope="session")
+def tiny_served(transformers_engine, tiny_tokenizer, tiny_model_folder) -> ServedModel:
     return ServedModel(
         id="tiny",
         created=1,
         tokenizer=tiny_tokenizer,
-        engine=recording_engine,
+        engine=transformers_engine,
         max_context_tokens=max_context_tokens(tiny_model_folder),
         max_output_tokens=300,
         default_max_tokens=16,
     )
+
+
+@pytest.fixture
+def served(tiny_served, recording_engine) -> ServedModel:
+    return replace(tiny_served, engine=recording_engine)
 
 
 @pytest.fixture

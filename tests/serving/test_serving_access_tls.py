@@ -1,15 +1,15 @@
 """TLS: what is wrong with the files is said at start; a real server speaks it, mutual too."""
 
-import asyncio
 import ssl
 import subprocess
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from pydantic import ValidationError
+from tests.serving.in_process import listening
 
 from heliostat.errors import ServingError
 from heliostat.serving.access.config import TLSConfig
@@ -142,25 +142,10 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body", "body": scope["scheme"].encode()})
 
 
-class Running:
-    """A real uvicorn in this process."""
-
-    def __init__(self, tls: TLSConfig) -> None:
-        options = uvicorn_options(tls)
-        self._server = uvicorn.Server(
-            uvicorn.Config(application, port=0, log_level="critical", lifespan="off", **options)
-        )
-
-    async def __aenter__(self) -> str:
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"https://localhost:{port}"
-
-    async def __aexit__(self, *_) -> None:
-        self._server.should_exit = True
-        await self._task
+@asynccontextmanager
+async def running(tls: TLSConfig):
+    async with listening(application, **uvicorn_options(tls)) as port:
+        yield f"https://localhost:{port}"
 
 
 def client(files: Path, name: str | None = None, maximum: ssl.TLSVersion | None = None) -> httpx.AsyncClient:
@@ -176,7 +161,7 @@ def client(files: Path, name: str | None = None, maximum: ssl.TLSVersion | None 
 @pytest.mark.anyio
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 async def test_a_server_speaks_tls_from_its_least_version_on(files):
-    async with Running(config(files)) as url:
+    async with running(config(files)) as url:
         async with client(files) as connected:
             assert (await connected.get(url)).text == "https"
         async with client(files, maximum=ssl.TLSVersion.TLSv1_2) as connected:
@@ -185,14 +170,14 @@ async def test_a_server_speaks_tls_from_its_least_version_on(files):
             with pytest.raises(httpx.TransportError):
                 await connected.get(url)
     newest = config(files, minimum_version="1.3")
-    async with Running(newest) as url, client(files, maximum=ssl.TLSVersion.TLSv1_2) as connected:
+    async with running(newest) as url, client(files, maximum=ssl.TLSVersion.TLSv1_2) as connected:
         with pytest.raises(httpx.TransportError):
             await connected.get(url)
 
 
 @pytest.mark.anyio
 async def test_with_mutual_tls_only_clients_of_the_authority_get_in(files):
-    async with Running(config(files, client_ca="ca.pem")) as url:
+    async with running(config(files, client_ca="ca.pem")) as url:
         async with client(files, "client") as connected:
             assert (await connected.get(url)).text == "https"
         for stranger in (None, "foreign"):

@@ -111,7 +111,7 @@ def test_refusals_are_the_clients_error_classes(client):
     with pytest.raises(openai.NotFoundError) as missing:
         ask(model="none")
     assert missing.value.code == "model_not_found"
-    with pytest.raises(openai.BadRequestError, match="holds 512 tokens"):
+    with pytest.raises(openai.BadRequestError, match="context length is 512 tokens"):
         ask(messages=[{"role": "user", "content": "word " * 600}])
     with pytest.raises(openai.BadRequestError) as unserved:
         ask(logit_bias={"5": 1})

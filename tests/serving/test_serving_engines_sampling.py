@@ -175,3 +175,37 @@ async def test_embeddings_are_means_of_length_one_or_refused(engine, prompt, tin
     assert sum(value**2 for value in other) == pytest.approx(1)
     with pytest.raises(ServingError, match="no tokens"):
         await engine.embed([[]])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "allowed"),
+    [
+        (SamplingParameters(max_tokens=1, temperature=0), {1}),
+        (SamplingParameters(max_tokens=1, top_k=2), {1, 3}),
+        (SamplingParameters(max_tokens=1, top_p=0.6), {1}),
+        (SamplingParameters(max_tokens=1, top_p=0.7), {1, 3}),
+        (SamplingParameters(max_tokens=1), {0, 1, 2, 3}),
+    ],
+)
+def test_sampling_keeps_the_tokens_it_should(parameters, allowed):
+    import torch
+
+    from heliostat.serving.engines.sampling import next_token
+
+    logits = torch.tensor([0.1, 0.64, 0.05, 0.21]).log()
+    generator = torch.Generator().manual_seed(0)
+    assert {next_token(logits, parameters, generator) for _ in range(300)} == allowed
+
+
+def test_sampling_follows_the_probabilities():
+    import torch
+
+    from heliostat.serving.engines.sampling import next_token
+
+    logits = torch.tensor([0.2, 0.8]).log()
+    generator = torch.Generator().manual_seed(0)
+    drawn = [next_token(logits, SamplingParameters(max_tokens=1), generator) for _ in range(4000)]
+    assert sum(drawn) / len(drawn) == pytest.approx(0.8, abs=0.03)
+    cold = SamplingParameters(max_tokens=1, temperature=0.5)  # squares the odds: 16 to 1
+    drawn = [next_token(logits, cold, generator) for _ in range(4000)]
+    assert sum(drawn) / len(drawn) == pytest.approx(16 / 17, abs=0.02)

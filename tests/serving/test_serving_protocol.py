@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliostat.serving.api.chat_request import ChatCompletionRequest, ChatMessage
+from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.errors import RefusedRequest, error_body
-from heliostat.serving.api.prompts import check_order, to_prompt
 from heliostat.serving.api.protocol import UNSERVED, decode_body
 from heliostat.serving.api.text_requests import (
     CompletionRequest,
@@ -17,7 +16,6 @@ from heliostat.serving.api.text_requests import (
     EmbeddingRequest,
     TokenizeRequest,
 )
-from heliostat.serving.engines.interface import SamplingParameters
 
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -301,118 +299,3 @@ def test_either_a_prompt_or_messages_are_tokenized():
 def test_an_error_body_is_openais():
     assert error_body("m", "t", "c") == {"error": {"message": "m", "type": "t", "param": None, "code": "c"}}
     assert RefusedRequest("down", "x", 503).body["error"]["type"] == "server_error"
-
-
-def conversation(letters: str) -> list[dict]:
-    """u: user, a: assistant, s: system, t: tool, c: an assistant's call."""
-    names = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "c": "assistant", "x": "critic"}
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    messages = [{"role": names[letter], "content": ""} for letter in letters]
-    for message, letter in zip(messages, letters, strict=True):
-        if letter == "c":
-            message["tool_calls"] = [call]
-        if letter == "t":
-            message["tool_call_id"] = "1"
-    return messages
-
-
-@pytest.mark.parametrize("letters", ["u", "su", "uau", "suauau", "uct", "suctt", "uctau", "uctct"])
-def test_conversations_that_end_with_a_user_or_a_tool_are_prompts(letters):
-    assert check_order(conversation(letters)) is None
-    to_prompt(ChatCompletionRequest.parse(ASKED | {"messages": conversation(letters)}).messages)
-
-
-@pytest.mark.parametrize(
-    ("letters", "position", "words"),
-    [
-        ("a", 0, "'user' is due"),
-        ("uu", 1, "'assistant' is due"),
-        ("ua", 1, "last message"),
-        ("s", 0, "last message"),
-        ("usu", 1, "'system' where 'assistant'"),
-        ("x", 0, "unknown role 'critic'"),
-        ("t", 0, "'user' is due"),
-        ("uat", 2, "'user' is due"),
-        ("uc", 1, "last message"),
-        ("ucu", 2, "'tool' is due"),
-        ("uctu", 3, "'tool' or 'assistant' is due"),
-    ],
-)
-def test_other_orders_say_where_and_why(letters, position, words):
-    problem = check_order(conversation(letters))
-    assert problem is not None
-    assert problem[0] == position
-    assert words in problem[1]
-
-
-def test_text_parts_and_the_developer_role_are_understood():
-    messages = [
-        ChatMessage(role="developer", content="Be kind."),
-        ChatMessage(role="user", content=[{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]),
-    ]
-    assert to_prompt(messages) == [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "Hello"},
-    ]
-
-
-@pytest.mark.parametrize("content", [None, [], [{"type": "image_url", "image_url": {}}], [{"type": "text"}]])
-def test_content_that_is_not_text_is_refused(content):
-    with pytest.raises(RefusedRequest, match=r"messages\[0\]: content must be text"):
-        to_prompt([ChatMessage(role="user", content=content)])
-
-
-@pytest.mark.parametrize(
-    ("place", "changes", "param"),
-    [
-        (0, {"tool_calls": conversation("c")[0]["tool_calls"]}, "messages.0.tool_calls"),
-        (2, {"tool_call_id": None}, "messages.2.tool_call_id"),
-        (2, {"tool_call_id": "2"}, "messages.2.tool_call_id"),
-    ],
-)
-def test_calls_and_their_answers_belong_together(place, changes, param):
-    messages = conversation("uct")
-    messages[place] |= changes
-    with pytest.raises(RefusedRequest) as caught:
-        to_prompt(ChatCompletionRequest.parse(ASKED | {"messages": messages}).messages)
-    assert caught.value.param == param
-
-
-def test_no_messages_are_refused():
-    with pytest.raises(RefusedRequest, match="'messages' is empty"):
-        to_prompt([])
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize(
-    ("parameters", "allowed"),
-    [
-        (SamplingParameters(max_tokens=1, temperature=0), {1}),
-        (SamplingParameters(max_tokens=1, top_k=2), {1, 3}),
-        (SamplingParameters(max_tokens=1, top_p=0.6), {1}),
-        (SamplingParameters(max_tokens=1, top_p=0.7), {1, 3}),
-        (SamplingParameters(max_tokens=1), {0, 1, 2, 3}),
-    ],
-)
-def test_sampling_keeps_the_tokens_it_should(parameters, allowed):
-    import torch
-
-    from heliostat.serving.engines.sampling import next_token
-
-    logits = torch.tensor([0.1, 0.64, 0.05, 0.21]).log()
-    generator = torch.Generator().manual_seed(0)
-    assert {next_token(logits, parameters, generator) for _ in range(300)} == allowed
-
-
-def test_sampling_follows_the_probabilities():
-    import torch
-
-    from heliostat.serving.engines.sampling import next_token
-
-    logits = torch.tensor([0.2, 0.8]).log()
-    generator = torch.Generator().manual_seed(0)
-    drawn = [next_token(logits, SamplingParameters(max_tokens=1), generator) for _ in range(4000)]
-    assert sum(drawn) / len(drawn) == pytest.approx(0.8, abs=0.03)
-    cold = SamplingParameters(max_tokens=1, temperature=0.5)  # squares the odds: 16 to 1
-    drawn = [next_token(logits, cold, generator) for _ in range(4000)]
-    assert sum(drawn) / len(drawn) == pytest.approx(16 / 17, abs=0.02)

@@ -1,5 +1,6 @@
 """What a compression is told. Light: nothing here imports torch, openvino or ray."""
 
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -35,9 +36,9 @@ class CompressStep(Config):
     resources: Resources = Resources(num_cpus=2)
 
     @property
+    @abstractmethod
     def scheme_name(self) -> str:
         """What the result goes by, in its folder's name and in the summary."""
-        raise NotImplementedError
 
     @property
     def calibrates_on(self) -> CalibrationConfig | None:

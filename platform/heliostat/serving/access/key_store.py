@@ -1,12 +1,11 @@
 """The keys of a workspace: making, revoking and rotating them, and following their file in a gateway."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 
-from heliostat.errors import BusyError, ConfigError, HeliostatError, ServingError, StorageError
+from heliostat.errors import BusyError, ConfigError, StorageError
 from heliostat.locks import lock
 from heliostat.records import now
 from heliostat.serving.access.key_records import (
@@ -19,11 +18,10 @@ from heliostat.serving.access.key_records import (
     write_keys,
 )
 from heliostat.serving.access.keyring import Keyring, PlainKeys
-from heliostat.serving.access.live_file import LiveFile, Stamp
+from heliostat.serving.access.live_file import LiveFile
 from heliostat.storage import Storage
 
 LOCK_SECONDS = 10.0
-logger = logging.getLogger(__name__)
 
 
 class KeyStore:
@@ -40,12 +38,13 @@ class KeyStore:
             StorageError: it cannot be read.
         """
         self._plain = plain
-        self._file = LiveFile(storage, KEYS_PATH) if storage else None
-        self._stamp: Stamp | None = None
-        self._fault = ""
         self._reader = KeyReader()
         self.ring = Keyring((), plain)
-        self._read_if_changed()
+        self._file: LiveFile | None = None
+        if storage:
+            kept = "keys are not renewed, those read before stay"
+            self._file = LiveFile(storage, KEYS_PATH, self._take, kept)
+            self._file.read()
         self._had_keys = len(self.ring) > 0
 
     @property
@@ -56,13 +55,8 @@ class KeyStore:
     def refresh(self) -> None:
         """Read the file again if it has changed. What is wrong with it then is logged once, and the keys
         read before stay."""
-        try:
-            self._read_if_changed()
-            self._fault = ""
-        except HeliostatError as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                logger.error("keys are not renewed, those read before stay: %s", error)
+        if self._file:
+            self._file.refresh()
         self._had_keys = self._had_keys or len(self.ring) > 0
 
     def records(self) -> tuple[KeyRecord, ...]:
@@ -71,7 +65,8 @@ class KeyStore:
         Raises:
             ServingError, StorageError: as when the store is opened.
         """
-        self._read_if_changed()
+        if self._file:
+            self._file.read()
         return self.ring.records
 
     def create(self, scope: KeyScope) -> tuple[str, KeyRecord]:
@@ -123,23 +118,11 @@ class KeyStore:
         assert self._file is not None, "keys are changed in a workspace"
         file = self._file
         with _lock_in_time(file.storage):
-            self._stamp = None  # a change is made to what is there now, or not at all
-            self._read_if_changed()
+            file.read(anew=True)  # a change is made to what is there now, or not at all
             yield self.ring.records, lambda records: file.storage.write_bytes(file.path, write_keys(records))
 
-    def _read_if_changed(self) -> None:
-        if self._file is None:
-            return
-        stamp = self._file.stamp()
-        if stamp == self._stamp:
-            return
-        if stamp is None:
-            raise ServingError(
-                f"{self._file.uri}: has vanished; put it back, or restart the gateway without it"
-            )
-        content = self._file.read()
-        self._stamp = stamp  # a damaged file is not parsed again each second
-        self.ring = Keyring(self._reader.read(content, self._file.uri), self._plain, before=self.ring)
+    def _take(self, content: bytes, uri: str) -> None:
+        self.ring = Keyring(self._reader.read(content, uri), self._plain, before=self.ring)
 
 
 def _unused(

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from heliostat.errors import HeliostatError, ServingError
+from heliostat.errors import ServingError
 from heliostat.serving.access.callers import Caller, forbidden
 from heliostat.serving.access.config import PolicyConfig, Route
-from heliostat.serving.access.live_file import LiveFile, Stamp
+from heliostat.serving.access.live_file import LiveFile
 from heliostat.serving.access.patterns import like
 from heliostat.serving.access.policy_rules import Rules, moments_of, networks_of, read_rules
 from heliostat.storage import Storage, split_uri
@@ -58,15 +58,13 @@ class Policy:
         """
         self._zone = ZoneInfo(config.timezone)
         self._file: LiveFile | None = None
-        if config.file is not None:
-            self._file = LiveFile(*split_uri(config.file))
-        elif storage is not None:
-            self._file = LiveFile(storage, POLICY_PATH)
-        self._stamp: Stamp | None = None
-        self._fault = ""
         self._judge: Judge | None = None
         self._decisions: OrderedDict[tuple[object, ...], tuple[bool, str]] = OrderedDict()
-        self._read_if_changed()
+        storage, path = (storage, POLICY_PATH) if config.file is None else split_uri(config.file)
+        self._name = path.rpartition("/")[2]
+        if storage is not None:
+            self._file = LiveFile(storage, path, self._take, "the policy is not renewed, the old rules stay")
+            self._file.read()
         if config.file is not None and self._judge is None:
             raise ServingError(
                 f"policy file {config.file}: no such file; write one or leave it out of the config"
@@ -104,27 +102,11 @@ class Policy:
     def refresh(self) -> None:
         """Read the file again if it has changed. What is wrong with it then is logged once, and the old rules
         stay."""
-        try:
-            self._read_if_changed()
-            self._fault = ""
-        except HeliostatError as error:
-            if str(error) != self._fault:
-                self._fault = str(error)
-                logger.error("the policy is not renewed, the old rules stay: %s", error)
+        if self._file:
+            self._file.refresh()
 
-    def _read_if_changed(self) -> None:
-        if self._file is None:
-            return
-        stamp = self._file.stamp()
-        if stamp == self._stamp:
-            return
-        if stamp is None:
-            raise ServingError(
-                f"{self._file.uri}: has vanished; put it back, or restart the gateway without it"
-            )
-        content = self._file.read()
-        self._stamp = stamp  # a damaged file is not parsed again each second
-        self._judge = Judge(read_rules(content, self._file.uri), self._file.path.rpartition("/")[2])
+    def _take(self, content: bytes, uri: str) -> None:
+        self._judge = Judge(read_rules(content, uri), self._name)
         self._decisions = OrderedDict()
 
 

@@ -66,6 +66,20 @@ def too_large(limit_bytes: int) -> RefusedRequest:
     )
 
 
+def context_exceeded(limit_tokens: int, asked: str, param: str) -> RefusedRequest:
+    """A request that is longer than the model's context.
+
+    OpenAI's client leaves the code out of its error's text, so LiteLLM and LangChain tell this error from
+    others by these words: "maximum context length is" and "prompt is too long".
+    """
+    return RefusedRequest(
+        f"This model's maximum context length is {limit_tokens} tokens, and this prompt is too long for it: "
+        f"{asked}",
+        "context_length_exceeded",
+        param=param,
+    )
+
+
 def engine_failure(reason: str) -> RefusedRequest:
     """The engine could not begin to answer."""
     return RefusedRequest(f"The engine cannot answer now: {reason}", "engine_unavailable", 503)

@@ -8,7 +8,7 @@ from typing import Any
 
 from heliostat.serving.api.answering import ServedModel, WorkOrder
 from heliostat.serving.api.chat_request import ChatCompletionRequest
-from heliostat.serving.api.errors import RefusedRequest, invalid, unsupported
+from heliostat.serving.api.errors import RefusedRequest, context_exceeded, invalid, unsupported
 from heliostat.serving.api.prompts import render
 from heliostat.serving.api.protocol import GenerationRequest
 from heliostat.serving.api.sampling import check_token_ids, sampling_parameters
@@ -155,10 +155,6 @@ def _max_tokens(
     if room < max(asked or 1, 1):
         wanted = f" and {asked} for the answer" if asked else ""
         takes = "take" if param == "messages" else "takes"
-        raise RefusedRequest(
-            f"This model's context holds {model.max_context_tokens} tokens; "
-            f"the {param} {takes} {prompt_tokens}{wanted}. Shorten the {param} or lower max_tokens",
-            "context_length_exceeded",
-            param=param,
-        )
+        asked_for = f"the {param} {takes} {prompt_tokens}{wanted}. Shorten the {param} or lower max_tokens"
+        raise context_exceeded(model.max_context_tokens, asked_for, param)
     return asked or min(model.default_max_tokens, room)

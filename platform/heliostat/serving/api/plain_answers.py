@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from heliostat.serving.api.answering import ServedModel
-from heliostat.serving.api.errors import RefusedRequest, invalid, unsupported
+from heliostat.serving.api.errors import RefusedRequest, context_exceeded, invalid, unsupported
 from heliostat.serving.api.orders import model_text, token_ids_of
 from heliostat.serving.api.prompts import render
 from heliostat.serving.api.sampling import check_token_ids
@@ -35,12 +35,8 @@ def embedding_prompts(request: EmbeddingRequest, model: ServedModel) -> list[lis
     prompts = [token_ids_of(text, model.tokenizer, "input") for text in request.inputs]
     for place, prompt in enumerate(prompts):
         if len(prompt) > model.max_context_tokens:
-            raise RefusedRequest(
-                f"This model's context holds {model.max_context_tokens} tokens; "
-                f"input {place} takes {len(prompt)}. Shorten it",
-                "context_length_exceeded",
-                param="input",
-            )
+            takes = f"input {place} takes {len(prompt)}. Shorten it"
+            raise context_exceeded(model.max_context_tokens, takes, "input")
         if not prompt:
             raise invalid("input", f"input {place} has no tokens; send some text")
     return prompts

@@ -8,7 +8,6 @@ Knows no embedder: vectors are given.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from heliostat.serving.cache.answers import CacheCounts, CachedAnswer
 from heliostat.serving.cache.config import SemanticCacheConfig
+from heliostat.serving.cache.kept import KeptEntries, KeptEntry
 from heliostat.serving.cache.meaning import Meaning, difference
 from heliostat.serving.cache.question import Question
 
@@ -25,15 +25,12 @@ _Group = tuple[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
-class SemanticEntry:
+class SemanticEntry(KeptEntry):
     """A kept question with its answer, and its vector of length 1 once another question needed it."""
 
-    answer: CachedAnswer
+    number: int
     meaning: Meaning
     group: _Group
-    tenant: str
-    model: str
-    expires: float
     vector: np.ndarray | None = None
 
     @property
@@ -42,8 +39,8 @@ class SemanticEntry:
         return self.answer.bytes + VECTOR_BYTES + self.meaning.bytes
 
 
-class SemanticStore:
-    """At most so many questions and answers, least recently used first out."""
+class SemanticStore(KeptEntries[int, SemanticEntry]):
+    """Questions and their answers, found by their words."""
 
     def __init__(
         self,
@@ -52,25 +49,15 @@ class SemanticStore:
         counts: CacheCounts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config = config
-        self._ttl_seconds = ttl_seconds
-        self._counts = counts
-        self._clock = clock
-        self._entries: OrderedDict[int, SemanticEntry] = OrderedDict()
+        super().__init__(config, ttl_seconds, counts, clock)
+        self._threshold = config.threshold
         self._groups: dict[_Group, list[int]] = {}
         self._next = 0
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def candidates(self, question: Question, meaning: Meaning) -> list[SemanticEntry]:
         """The kept questions of the same scope that have the same words of weight."""
-        return [
-            self._entries[number]
-            for number in self._live(_group_of(question, meaning))
-            if difference(meaning, self._entries[number].meaning) is None
-        ]
+        members = self._members(_group_of(question, meaning))
+        return [entry for entry in members if difference(meaning, entry.meaning) is None]
 
     def nearest(
         self, candidates: list[SemanticEntry], vector: np.ndarray
@@ -80,7 +67,7 @@ class SemanticStore:
         for entry in candidates:
             if entry.vector is not None and entry.vector.shape == vector.shape:
                 similarity = float(entry.vector @ vector)
-                if similarity >= max(self._config.threshold, best[1] if best else 0):  # NaN is no hit
+                if similarity >= max(self._threshold, best[1] if best else 0):  # NaN is no hit
                     best = (entry, similarity)
         if best is None:
             self._counts.refused_by_vector += 1
@@ -88,9 +75,8 @@ class SemanticStore:
 
     def touch(self, found: SemanticEntry) -> None:
         """Note that an entry was of use."""
-        for number in self._groups.get(found.group, []):
-            if self._entries[number] is found:
-                self._entries.move_to_end(number)
+        if found.number in self._entries:
+            self._entries.move_to_end(found.number)
 
     def keep(self, question: Question, meaning: Meaning, answer: CachedAnswer) -> None:
         """Remember an answer; the same question's older one in the same scope gives way.
@@ -98,47 +84,29 @@ class SemanticStore:
         No vector is made for it: most questions never meet one of the same words.
         """
         group = _group_of(question, meaning)
-        expires = self._clock() + self._ttl_seconds
-        entry = SemanticEntry(answer, meaning, group, question.tenant, question.model, expires)
-        for number in list(self._live(group)):
-            if self._entries[number].meaning.plain == meaning.plain:
-                self._remove(number)
-        if entry.bytes > self._config.max_bytes:
-            return
+        for entry in self._members(group):
+            if entry.meaning.plain == meaning.plain:
+                self._remove(entry.number)
         self._next += 1
-        self._entries[self._next] = entry
-        self._groups.setdefault(group, []).append(self._next)
-        self.bytes += entry.bytes
-        while len(self._entries) > self._config.max_entries or self.bytes > self._config.max_bytes:
-            self._remove(next(iter(self._entries)))
-            self._counts.evictions += 1
+        expires = self._clock() + self._ttl_seconds
+        whose = (question.tenant, question.model)
+        self._put(self._next, SemanticEntry(answer, expires, *whose, self._next, meaning, group))
+        if self._next in self._entries:
+            self._groups.setdefault(group, []).append(self._next)
 
-    def purge(self, tenant: str | None, model: str | None) -> int:
-        """Forget the answers of a tenant, of a model, or of one at the other; of all with None for both."""
-        gone = [
-            number
-            for number, entry in self._entries.items()
-            if tenant in (None, entry.tenant) and model in (None, entry.model)
-        ]
-        for number in gone:
-            self._remove(number)
-        return len(gone)
-
-    def _live(self, group: _Group) -> list[int]:
+    def _members(self, group: _Group) -> list[SemanticEntry]:
         """The group's entries, without those whose time is over."""
-        now = self._clock()
-        for number in [each for each in self._groups.get(group, []) if self._entries[each].expires <= now]:
-            self._remove(number)
-            self._counts.expired += 1
-        return self._groups.get(group, [])
+        found = [self._live(number) for number in list(self._groups.get(group, ()))]
+        return [entry for entry in found if entry is not None]
 
-    def _remove(self, number: int) -> None:
-        entry = self._entries.pop(number)
-        members = self._groups[entry.group]
-        members.remove(number)
-        if not members:
-            del self._groups[entry.group]
-        self.bytes -= entry.bytes
+    def _remove(self, key: int) -> SemanticEntry | None:
+        entry = super()._remove(key)
+        if entry is not None:
+            members = self._groups[entry.group]
+            members.remove(key)
+            if not members:
+                del self._groups[entry.group]
+        return entry
 
 
 def _group_of(question: Question, meaning: Meaning) -> _Group:

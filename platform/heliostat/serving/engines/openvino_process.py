@@ -7,7 +7,8 @@ It talks JSON lines over the socket it is given. In: `{"add": id, "prompt_ids": 
 "adapter": name}`, `{"abort": id}`, `{"load": name, "folder": path, "reply": n}` and `{"unload": name}`; the
 end of the stream means exit. Out: `{"ready": true}` or `{"failed": reason}` once; then after each step
 `{"step": n, "tokens": [[id, ids, finish_reason, logprobs]], "kv_cache_usage": share}`, `{"refused": [id,
-reason]}` for a request that cannot be worked on, and `{"reply": n, "error": reason or null}`.
+reason]}` for a request that cannot be worked on, and `{"reply": n, "error": reason or null}`. `logprobs` has
+`[logprob, [[token id, logprob]]]` for each id, or nothing; here there are no others beside the chosen one.
 """
 
 import select
@@ -169,16 +170,16 @@ class PipelineLoop:
             self._usage, self._usage_at = self._pipeline.batching.get_metrics().cache_usage / 100, now
         self._lines.send({"step": self._num_steps, "tokens": tokens, "kv_cache_usage": self._usage})
 
-    def _read(self, request_id: str) -> list[tuple[str, list[int], str | None, list[float]]]:
+    def _read(self, request_id: str) -> list[tuple[str, list[int], str | None, list[Any]]]:
         handle, wants_logprobs = self._handles[request_id]
         token_ids: list[int] = []
-        logprobs: list[float] = []
+        logprobs: list[Any] = []
         finish_reason = None
         while handle.can_read():
             (output,) = handle.read().values()
             token_ids += output.generated_ids
             if wants_logprobs:
-                logprobs += output.generated_log_probs
+                logprobs += [(logprob, ()) for logprob in output.generated_log_probs]
             finish_reason = FINISH_REASONS.get(output.finish_reason)
         if finish_reason:
             del self._handles[request_id]
