@@ -67,8 +67,9 @@ class KeptAnswers:
             f"{chosen.artifact_id} {chosen.version}",
             chosen.model.adapter,
         )
-        turns = [_turn(text, job.chat) for text in view.conversation]
-        return Question.of(place, turns, view.parameters, view.system_prompt, filter_version)
+        return Question.of(
+            place, list(view.conversation), view.parameters, view.system_prompt, filter_version
+        )
 
     async def find(self, question: Question) -> Hit | None:
         """The answer to a question that says the same."""
@@ -100,7 +101,8 @@ def request_key(body: dict[str, object], chosen: Chosen, tenant: str) -> bytes |
     if any(body.get(name) for name in DECIDED_ELSEWHERE) or body.get("n") not in (None, 1):
         return None
     letters = {name: value for name, value in body.items() if name not in NO_MATTER}
-    place = [tenant, chosen.model.id, chosen.artifact_id, chosen.version, guard.version if guard else ""]
+    model = chosen.model
+    place = [tenant, model.id, model.adapter, chosen.artifact_id, chosen.version, guard and guard.version]
     try:
         written = orjson.dumps([place, letters], option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):  # an integer of more than 64 bits
@@ -112,10 +114,3 @@ def to_transcript(hit: Hit) -> Transcript:
     """A kept answer as the reply wants it."""
     answer = hit.answer
     return Transcript(answer.text, answer.completion_tokens, answer.finish_reason)
-
-
-def _turn(text: str, chat: bool) -> tuple[str, str]:
-    if not chat:
-        return "prompt", text
-    role, _, said = text.partition(": ")
-    return role, said
