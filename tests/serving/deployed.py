@@ -1,4 +1,4 @@
-"""The gateway behind real sockets, served as the edge serves it, with keys in a workspace; raw bytes to it."""
+"""The gateway behind real sockets, served as the edge serves it, with keys; and raw bytes to it."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 import uvicorn
+from starlette.routing import Route
 from tests.serving.in_process import FixedModels
 from tests.serving.scripted import ScriptedEngine, served_by
 
@@ -23,6 +24,7 @@ from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.gateway.http_server import server_config
 from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.services import Doormen, Services
+from heliostat.serving.gateway.shell import Shell
 from heliostat.serving.guard.review_queue import ReviewQueue
 from heliostat.serving.ports import listening_socket
 from heliostat.storage import Storage
@@ -58,6 +60,12 @@ class Gateway:
     keys: KeyStore
     services: Services
     engine: ScriptedEngine
+    application: Shell
+
+    @property
+    def routes(self) -> list[Route]:
+        """What is mounted."""
+        return self.application._application.routes
 
     @property
     def url(self) -> str:
@@ -90,6 +98,18 @@ class Gateway:
             return read_all(connection)
 
 
+def answers(data: bytes) -> list[tuple[int, bytes]]:
+    """Status and body of each answer in what a server sent."""
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+        length = next(int(value) for name, _, value in lines if name.lower() == b"content-length")
+        found.append((int(head.split(b" ", 2)[1]), data[:length]))
+        data = data[length:]
+    return found
+
+
 def read_all(connection: socket.socket) -> bytes:
     """All that comes until the other side closes or is silent for the connection's timeout."""
     got = bytearray()
@@ -119,7 +139,7 @@ def gateway_of(
     config = config or ServeConfig()
     application = build_gateway(models or FixedModels(served_by(engine)), config, all_services)
     with listening(application, config) as port:
-        yield Gateway(port, keys, all_services, engine)
+        yield Gateway(port, keys, all_services, engine, application)
     doormen.audit.close()
 
 

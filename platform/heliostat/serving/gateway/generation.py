@@ -164,5 +164,6 @@ class Generation:
 
 def _cache_control(request: Request) -> tuple[bool, bool]:
     """Whether the client wants what was kept, and lets its own answer be kept."""
-    said = request.headers.get("cache-control", "")
-    return "no-cache" not in said and "no-store" not in said, "no-store" not in said
+    said = ",".join(request.headers.getlist("cache-control")).lower().split(",")
+    directives = {each.partition("=")[0].strip() for each in said}
+    return not directives & {"no-cache", "no-store"}, "no-store" not in directives

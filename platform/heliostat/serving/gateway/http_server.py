@@ -74,7 +74,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(headers_too_large(MAX_HEAD_BYTES))
-        elif self._idle:
+        if self._idle:
             self._wait()
 
     def on_message_begin(self) -> None:
