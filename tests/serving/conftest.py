@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.serving.deployed import gateway_of
 from tests.serving.in_process import CONFIGS, FixedModels, client_of
+from tests.serving.scripted import prose_tokenizer
 
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
@@ -121,3 +123,16 @@ def served(tiny_served, recording_engine) -> ServedModel:
 async def client(served):
     async with client_of(build_gateway(FixedModels(served))) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def prose(tmp_path_factory):
+    """The tiny model's tokenizer without its weights."""
+    return prose_tokenizer(tmp_path_factory.mktemp("prose"))
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, prose):
+    """A gateway behind a real socket, with keys, shared by a module's tests."""
+    with gateway_of(tmp_path_factory.mktemp("gateway"), prose) as gateway:
+        yield gateway

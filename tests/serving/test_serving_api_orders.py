@@ -280,7 +280,7 @@ def test_an_estimate_of_tokens_is_there_before_tokenizing(model):
 def test_caches_know_what_may_be_kept(model, changes, repeatable, fits):
     view = cache_view(prepare(chat(**changes), model))
     assert (view.repeatable, view.fits) == (repeatable, fits)
-    assert (view.system_prompt, view.conversation) == ("Be brief.", ("user: What is 日本?",))
+    assert (view.system_prompt, view.conversation) == ("Be brief.", (("user", "What is 日本?"),))
 
 
 def test_all_that_decides_an_answer_is_in_its_cache_key_and_nothing_else(model):

@@ -1,7 +1,7 @@
 """Whether a folder is a model that can be loaded without running anybody's code, and what the model is.
 
-Only files are read here: JSON and the headers of safetensors. Folders below the model's own are not looked
-at, because nothing is ever loaded from them.
+Only files are read here: JSON, the headers of safetensors, and chat templates. Folders below the model's own
+are not looked at but for templates, because nothing else is ever loaded from them.
 """
 
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.errors import ModelError
+from heliostat.models.template_safety import check_chat_templates
 from heliostat.records import Record
 
 CONFIG_NAME = "config.json"
@@ -52,14 +53,26 @@ def check_model_folder(path: str | Path) -> None:
         raise ModelError(
             f"{folder}: no such model folder; give a folder with {CONFIG_NAME} and *.safetensors"
         )
-    config = _read_json_object(folder, CONFIG_NAME, "it is not a Hugging Face model folder")
-    _refuse_code_and_pickles(folder)
-    _refuse_code_keys(folder, config)
+    check_runs_no_code(folder)
     for file in weight_files(folder):
         tensors_in(file)
     _read_json_object(
         folder, TOKENIZER_NAME, "save the model's fast tokenizer there (tokenizer.save_pretrained)"
     )
+
+
+def check_runs_no_code(folder: Path, allowed: frozenset[str] = frozenset()) -> None:
+    """Refuse a folder with code or pickles, a config that asks for code, or a hostile chat template.
+
+    Of the suffixes of files that might be pickles, `allowed` are something else here.
+
+    Raises:
+        ModelError: one line that names the file.
+    """
+    config = _read_json_object(folder, CONFIG_NAME, "it is not a Hugging Face model folder")
+    _refuse_code_and_pickles(folder, allowed)
+    _refuse_code_keys(folder, config)
+    check_chat_templates(folder)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -146,10 +159,10 @@ def _end_of_tensor(entry: dict[str, Any]) -> int:
     return end
 
 
-def _refuse_code_and_pickles(folder: Path) -> None:
+def _refuse_code_and_pickles(folder: Path, allowed: frozenset[str]) -> None:
     for file in sorted(folder.iterdir()):
         suffix = file.suffix.lower()
-        if suffix in UNSAFE_SUFFIXES:
+        if suffix in UNSAFE_SUFFIXES - allowed:
             raise ModelError(
                 f"{file}: weights in a format that can run code when read; convert the model to safetensors "
                 "(save_pretrained with a current transformers) and remove this file"

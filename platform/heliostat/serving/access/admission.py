@@ -50,6 +50,11 @@ class Access:
         self._looked = time.monotonic()
         self._looking = False
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests need a key."""
+        return self._keys.required
+
     def admit(self, headers: Headers, peer: str | None, route: Route) -> Caller:
         """The caller whose key the request bears; the model is checked when it is known, by `Caller.check`.
 

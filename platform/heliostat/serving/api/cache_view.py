@@ -7,6 +7,7 @@ from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.orders import Job, model_text
 from heliostat.serving.api.prompts import to_prompt, to_tools
 from heliostat.serving.api.protocol import as_json
+from heliostat.serving.cache.question import RAW_ROLE
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class CacheView:
     """
 
     system_prompt: str
-    conversation: tuple[str, ...]
+    conversation: tuple[tuple[str, str], ...]
     parameters: dict[str, Any]
     repeatable: bool
     fits: bool
@@ -35,12 +36,12 @@ def cache_view(job: Job) -> CacheView:
         "logit_bias": [list(pair) for pair in order.parameters.logit_bias],
         "stop_token_ids": list(order.parameters.stop_token_ids),
     }
-    system_prompt, conversation = "", tuple[str, ...]()
+    system_prompt = ""
     if isinstance(request, ChatCompletionRequest):
         prompt = to_prompt(request.messages)
         if prompt[0]["role"] == "system":
             system_prompt, prompt = prompt[0]["content"], prompt[1:]
-        conversation = tuple(_in_words(message) for message in prompt)
+        conversation = tuple(_turn(message) for message in prompt)
         parameters |= {
             "kind": "chat",
             "tools": to_tools(request.tools_in_use),
@@ -48,7 +49,7 @@ def cache_view(job: Job) -> CacheView:
         }
     else:
         conversation = tuple(
-            text if isinstance(text, str) else model_text(text, job.model.tokenizer)
+            (RAW_ROLE, text if isinstance(text, str) else model_text(text, job.model.tokenizer))
             for text in request.prompts
         )
         token_ids = [list(ids) for ids in request.prompts if not isinstance(ids, str)]
@@ -60,6 +61,8 @@ def cache_view(job: Job) -> CacheView:
     )
 
 
-def _in_words(message: dict[str, Any]) -> str:
-    calls = as_json(message["tool_calls"]) if message.get("tool_calls") else ""
-    return f"{message['role']}: {message['content']}{calls}"
+def _turn(message: dict[str, Any]) -> tuple[str, str]:
+    """Who said it and what. Calls of tools, and what a tool's answer answers, count as part of who: no text
+    that somebody writes can pass for them."""
+    more = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return message["role"] + (as_json(more) if more else ""), message["content"]

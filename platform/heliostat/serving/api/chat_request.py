@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_serializer, model_validator
 
 from heliostat.serving.api.errors import RefusedRequest, invalid, unsupported
-from heliostat.serving.api.protocol import Flag, GenerationRequest, Incoming
+from heliostat.serving.api.protocol import Flag, GenerationRequest, Incoming, Items
 
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
+MAX_MESSAGES = 2048
+"""As at OpenAI. Rendering looks at all turns so far at each answer: 2,000 short ones take four seconds."""
 MAX_SCHEMA_DEPTH = 64
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
@@ -41,10 +43,13 @@ class ChatMessage(Incoming):
     """One turn; content is text, or a list of text parts. What it may hold beside depends on its role."""
 
     role: Annotated[str, Field(examples=["system", "user", "assistant", "tool"])]
-    content: str | tuple[ContentPart, ...] | None = None
+    content: str | Items[ContentPart] | None = None
     name: Annotated[str, Field(max_length=64)] | None = None
-    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_calls: Items[ToolCall] | None = None
     tool_call_id: Annotated[str, Field(max_length=64)] | None = None
+
+
+Messages = Annotated[Items[ChatMessage], Field(max_length=MAX_MESSAGES)]
 
 
 class FunctionDescription(Incoming):
@@ -130,12 +135,12 @@ class Retrieval(Incoming):
 class ChatCompletionRequest(GenerationRequest):
     """A conversation to continue."""
 
-    messages: tuple[ChatMessage, ...]
+    messages: Messages
     max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     logprobs: Flag | None = False
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[Items[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: Flag | None = None
     retrieval: Retrieval | None = None

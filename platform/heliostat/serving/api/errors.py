@@ -104,7 +104,14 @@ def gateway_timeout(seconds: float) -> RefusedRequest:
     )
 
 
-def slow_body(seconds: float) -> RefusedRequest:
+def headers_too_large(limit_bytes: int) -> RefusedRequest:
+    """The request line and headers are longer than is accepted."""
+    return RefusedRequest(
+        f"The request's headers exceed {limit_bytes} bytes; send fewer", "headers_too_large", 431
+    )
+
+
+def slow_request(seconds: float) -> RefusedRequest:
     """The client took too long to send its request."""
     return RefusedRequest(f"The request did not arrive within {seconds:g} s; send it again", "timeout", 408)
 

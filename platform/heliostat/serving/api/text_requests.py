@@ -4,25 +4,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heliostat.serving.api.chat_request import ChatMessage, Tool
+from heliostat.serving.api.chat_request import Messages, Tool
 from heliostat.serving.api.errors import invalid, unsupported
-from heliostat.serving.api.protocol import MAX_CHOICES, Flag, GenerationRequest, Incoming, TokenId
+from heliostat.serving.api.protocol import MAX_CHOICES, Flag, GenerationRequest, Incoming, Items, TokenId
 
 MAX_LOGPROBS = 5
 MAX_EMBEDDING_INPUTS = 2048
 
-TokenIds = Annotated[tuple[TokenId, ...], Field(min_length=1)]
+TokenIds = Annotated[Items[TokenId], Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Prompts = (
     str
     | TokenIds
-    | Annotated[tuple[str, ...], Field(min_length=1)]
-    | Annotated[tuple[TokenIds, ...], Field(min_length=1)]
+    | Annotated[Items[str], Field(min_length=1)]
+    | Annotated[Items[TokenIds], Field(min_length=1)]
 )
 Several = Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS)
-Inputs = (
-    NonEmpty | TokenIds | Annotated[tuple[NonEmpty, ...], Several] | Annotated[tuple[TokenIds, ...], Several]
-)
+Inputs = NonEmpty | TokenIds | Annotated[Items[NonEmpty], Several] | Annotated[Items[TokenIds], Several]
 
 
 def each_text(given: str | tuple[str | int | tuple[int, ...], ...]) -> tuple[str | tuple[int, ...], ...]:
@@ -80,8 +78,8 @@ class TokenizeRequest(Incoming):
 
     model: str
     prompt: str | None = None
-    messages: tuple[ChatMessage, ...] | None = None
-    tools: tuple[Tool, ...] | None = None
+    messages: Messages | None = None
+    tools: Items[Tool] | None = None
     add_special_tokens: Flag | None = None
     """Of a prompt, true unless it says otherwise; a conversation's template has its own."""
     add_generation_prompt: Literal[True] | None = True
@@ -97,4 +95,4 @@ class DetokenizeRequest(Incoming):
     """Token ids to turn into text; the shape is vLLM's `/detokenize`."""
 
     model: str
-    tokens: tuple[TokenId, ...]
+    tokens: Items[TokenId]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from heliostat.errors import ServingError
+from heliostat.models.safety import check_runs_no_code
 from heliostat.records import Artifact
 from heliostat.serving.engines.config import (
     AutoEngine,
@@ -57,6 +58,7 @@ async def start_engine(config: ChosenEngine, folder: Path) -> Engine:
     Raises:
         ServingError, ModelError: it cannot be loaded.
     """
+    check_folder(folder)
     limit = max_context_tokens(folder)
     if isinstance(config, OpenVINOEngineConfig):
         from heliostat.serving.engines.openvino import OpenVINOEngine
@@ -84,6 +86,18 @@ def capabilities_of(config: ChosenEngine) -> Capabilities:
     from heliostat.serving.engines import transformers_engine
 
     return transformers_engine.CAPABILITIES
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that would bring code along; an artifact need not have come by our own import.
+
+    Raises:
+        ModelError: names the file.
+    """
+    from heliostat.models.perplexity import OPENVINO_MODEL_NAME
+
+    # OpenVINO's .bin is raw numbers.
+    check_runs_no_code(folder, frozenset({".bin"} if (folder / OPENVINO_MODEL_NAME).is_file() else ()))
 
 
 def max_context_tokens(folder: Path) -> int:

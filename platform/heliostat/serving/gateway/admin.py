@@ -9,45 +9,31 @@ import asyncio
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliostat.errors import ConfigError
-from heliostat.serving.api.errors import RefusedRequest, invalid, too_large
+from heliostat.serving.api.errors import RefusedRequest, invalid
+from heliostat.serving.gateway.bodies import read_body
 from heliostat.serving.gateway.context import context_of
 from heliostat.serving.gateway.services import Services
+from heliostat.serving.gateway.shapes import CanaryShare, Decision, Nothing, Purge, ReplicaBounds
 
 MOST_BYTES = 4096
+BODY_SECONDS = 10.0
 USUAL_LINES = 100
 MOST_LINES = 10_000
 
 
-class _Empty(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Canary(_Empty):
-    weight: float = Field(ge=0, le=100)
-
-
-class _Scale(_Empty):
-    fewest: int = Field(ge=0)
-    most: int = Field(ge=1)
-
-
-class _Decision(_Empty):
-    reason: str = ""
-
-
-class _Purge(_Empty):
-    tenant: str | None = None
-    model: str | None = None
-
-
-Asked = TypeVar("Asked", bound=_Empty)
-ASKED: dict[str, type[_Empty]] = {"canary": _Canary, "promote": _Empty, "rollback": _Empty, "scale": _Scale}
+Asked = TypeVar("Asked", bound=Nothing)
+ASKED: dict[str, type[Nothing]] = {
+    "canary": CanaryShare,
+    "promote": Nothing,
+    "rollback": Nothing,
+    "scale": ReplicaBounds,
+}
 
 
 class Admin:
@@ -87,7 +73,7 @@ class Admin:
     async def logs(self, request: Request) -> Response:
         """The end of each replica's log."""
         asked = request.query_params.get("lines", str(USUAL_LINES))
-        if not asked.isdecimal() or not 1 <= int(asked) <= MOST_LINES:
+        if not (asked.isdecimal() and len(asked) < 10 and 1 <= int(asked) <= MOST_LINES):
             raise RefusedRequest(f"'lines' must be from 1 to {MOST_LINES}", "invalid_value", param="lines")
         assert self._steering
         return JSONResponse({"logs": await self._steering.logs(request.path_params["name"], int(asked))})
@@ -118,7 +104,7 @@ class Admin:
         decide = decisions.get(request.path_params["decision"])
         if decide is None:
             raise RefusedRequest("A review can be approved or rejected", "not_found", 404)
-        asked = await _parsed(request, _Decision)
+        asked = await _parsed(request, Decision)
         by = context_of(request.scope).asker.name
         try:
             item = await asyncio.to_thread(decide, request.path_params["id"], by, asked.reason)
@@ -129,7 +115,7 @@ class Admin:
     async def purge(self, request: Request) -> Response:
         """Forget kept answers: of a tenant, of a model, or all."""
         assert self._answers
-        asked = await _parsed(request, _Purge)
+        asked = await _parsed(request, Purge)
         return JSONResponse({"num_purged": await self._answers.cache.purge(asked.tenant, asked.model)})
 
     async def delete(self, request: Request) -> Response:
@@ -147,17 +133,8 @@ class Admin:
 
 async def _parsed(request: Request, body: type[Asked]) -> Asked:
     try:
-        return body.model_validate(orjson.loads(await _body(request) or b"{}"))
+        return body.model_validate(orjson.loads(await read_body(request, MOST_BYTES, BODY_SECONDS) or b"{}"))
     except (ValidationError, orjson.JSONDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         fields = ", ".join(body.model_fields) or "nothing"
         raise RefusedRequest(f"The body must hold {fields}: {reason}", "invalid_value") from None
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise too_large(MOST_BYTES)
-    return bytes(body)

@@ -23,7 +23,6 @@ from heliostat.serving.api.errors import (
     error_body,
     overloaded,
 )
-from heliostat.serving.api.openapi import openapi_document
 from heliostat.serving.api.plain_answers import (
     detokenize_body,
     embedding_body,
@@ -38,6 +37,7 @@ from heliostat.serving.fleet.dispatch import FullError
 from heliostat.serving.gateway.admin import Admin
 from heliostat.serving.gateway.choosing import Models
 from heliostat.serving.gateway.context import SCOPE_KEY, context_of
+from heliostat.serving.gateway.description import Description
 from heliostat.serving.gateway.generation import VERSION_HEADER, Generation
 from heliostat.serving.gateway.services import Services
 from heliostat.serving.gateway.shell import Shell, refusal
@@ -52,7 +52,7 @@ def build_gateway(
     """The application that serves `models`, to whom the services' doormen let in."""
     config, services = config or ServeConfig(), services or Services()
     generation = Generation(models, config, services)
-    plain = _Plain(models, generation, services)
+    plain = _Plain(models, generation, services, Description(config, services))
     application = Starlette(
         routes=[
             Route(HEALTH_PATH, plain.health),
@@ -73,14 +73,18 @@ def build_gateway(
             Exception: _refuse_fault,
         },
     )
+    application.router.redirect_slashes = False  # it would send to where the client's Host header says
     return Shell(application, services.doormen, services.metrics, config.request_timeout_seconds)
 
 
 class _Plain:
     """The routes whose answer is no generated text."""
 
-    def __init__(self, models: Models, generation: Generation, services: Services) -> None:
+    def __init__(
+        self, models: Models, generation: Generation, services: Services, description: Description
+    ) -> None:
         self._models = models
+        self._description = description
         self._generation = generation
         self._services = services
 
@@ -102,7 +106,7 @@ class _Plain:
 
     async def openapi(self, request: Request) -> Response:
         """The description of this API."""
-        return JSONResponse(openapi_document(keys_required=False))
+        return JSONResponse(self._description.document())
 
     async def list_models(self, request: Request) -> Response:
         """The models that the caller may ask for."""
@@ -167,7 +171,7 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    message = f"{request.method} {request.scope['path']}: {error.detail}"
     body = error_body(message, "invalid_request_error", code)
     return JSONResponse(body, error.status_code, headers=error.headers)
 

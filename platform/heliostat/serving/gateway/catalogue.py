@@ -12,7 +12,7 @@ from heliostat.records import ArtifactKind
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.api.errors import unknown_adapter, unknown_model
 from heliostat.serving.config import ServeConfig
-from heliostat.serving.engines.selection import max_context_tokens
+from heliostat.serving.engines.selection import check_folder, max_context_tokens
 from heliostat.serving.fleet.dispatch import Fleet
 from heliostat.serving.fleet.routes import ADAPTER_MARK, Route, Snapshot, adapter_of
 from heliostat.serving.gateway.choosing import Chosen
@@ -142,6 +142,7 @@ class Catalogue:
 
     def _load(self, version: Version) -> Prepared:
         folder = artifact_folder(open_artifact(version.artifact_uri, SERVED_KINDS))
+        check_folder(folder)
         config = ServeConfig.model_validate(version.config)
         limit = max_context_tokens(folder)
         return Prepared(version, config, load_tokenizer(folder), limit, self._guard(config))

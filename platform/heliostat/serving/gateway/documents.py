@@ -6,42 +6,21 @@ POST /v1/collections/NAME/documents, /v1/collections/NAME/search; DELETE /v1/col
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Annotated, Any
 
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliostat.serving.api.chat_request import ChatCompletionRequest
 from heliostat.serving.api.errors import RefusedRequest
-from heliostat.serving.api.protocol import Incoming
 from heliostat.serving.gateway.context import context_of
+from heliostat.serving.gateway.shapes import AddDocuments, RemoveDocuments, Search
 from heliostat.serving.retrieval.config import RetrievalConfig
 from heliostat.serving.retrieval.grounding import Citation, ground
 from heliostat.serving.retrieval.passages import Document
 from heliostat.serving.retrieval.store import Collections
 
 ReadBody = Callable[[Request], Awaitable[dict[str, object]]]
-
-
-class _DocumentBody(Incoming):
-    id: str
-    text: str
-    metadata: dict[str, Any] = Field(default_factory=dict)
-
-
-class _AddBody(Incoming):
-    documents: Annotated[tuple[_DocumentBody, ...], Field(min_length=1)]
-
-
-class _RemoveBody(Incoming):
-    ids: Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class _SearchBody(Incoming):
-    query: str
-    top_k: Annotated[int, Field(strict=True)] = 5
 
 
 class Documents:
@@ -75,13 +54,13 @@ class Documents:
 
     async def add(self, request: Request) -> Response:
         """Add documents, each in the place of one with the same id."""
-        body = _AddBody.parse(await self._read_body(request))
+        body = AddDocuments.parse(await self._read_body(request))
         documents = [Document(each.id, each.text, each.metadata) for each in body.documents]
         return JSONResponse(asdict(await self._collections.add(_tenant(request), _name(request), documents)))
 
     async def remove(self, request: Request) -> Response:
         """Take documents out."""
-        body = _RemoveBody.parse(await self._read_body(request))
+        body = RemoveDocuments.parse(await self._read_body(request))
         removed = await self._collections.remove(_tenant(request), _name(request), list(body.ids))
         return JSONResponse({"num_removed": removed})
 
@@ -92,7 +71,7 @@ class Documents:
 
     async def search(self, request: Request) -> Response:
         """The passages nearest to a query."""
-        body = _SearchBody.parse(await self._read_body(request))
+        body = Search.parse(await self._read_body(request))
         hits = await self._collections.search(_tenant(request), _name(request), body.query, body.top_k)
         return JSONResponse({"passages": [asdict(hit) for hit in hits]})
 

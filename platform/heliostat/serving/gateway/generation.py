@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 from heliostat.serving.api.answering import WorkOrder
 from heliostat.serving.api.chat_request import ChatCompletionRequest
-from heliostat.serving.api.errors import slow_body, too_large
 from heliostat.serving.api.event_stream import EventStream, while_connected
 from heliostat.serving.api.orders import Job, estimated_prompt_tokens, prepare
 from heliostat.serving.api.protocol import decode_body
@@ -18,6 +17,7 @@ from heliostat.serving.api.text_requests import CompletionRequest
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import SamplingParameters
 from heliostat.serving.gateway.answering import Answering
+from heliostat.serving.gateway.bodies import read_body
 from heliostat.serving.gateway.choosing import Chosen, Models
 from heliostat.serving.gateway.context import RequestContext, context_of
 from heliostat.serving.gateway.documents import Documents
@@ -72,16 +72,8 @@ class Generation:
         Raises:
             RefusedRequest: it is too long, comes too slowly, or is no JSON object.
         """
-        body = bytearray()
-        limit, seconds = self._config.max_request_bytes, self._config.body_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > limit:
-                        raise too_large(limit)
-        except TimeoutError:
-            raise slow_body(seconds) from None
+        config = self._config
+        body = await read_body(request, config.max_request_bytes, config.body_timeout_seconds)
         decoded: dict[str, object] = decode_body(body)
         return decoded
 
@@ -174,5 +166,6 @@ class Generation:
 
 def _cache_control(request: Request) -> tuple[bool, bool]:
     """Whether the client wants what was kept, and lets its own answer be kept."""
-    said = request.headers.get("cache-control", "")
-    return "no-cache" not in said and "no-store" not in said, "no-store" not in said
+    said = ",".join(request.headers.getlist("cache-control")).lower().split(",")
+    directives = {each.partition("=")[0].strip() for each in said}
+    return not directives & {"no-cache", "no-store"}, "no-store" not in directives

@@ -67,8 +67,9 @@ class KeptAnswers:
             f"{chosen.artifact_id} {chosen.version}",
             chosen.model.adapter,
         )
-        turns = [_turn(text, job.chat) for text in view.conversation]
-        return Question.of(place, turns, view.parameters, view.system_prompt, filter_version)
+        return Question.of(
+            place, list(view.conversation), view.parameters, view.system_prompt, filter_version
+        )
 
     async def find(self, question: Question) -> Hit | None:
         """The answer to a question that says the same."""
@@ -113,10 +114,3 @@ def to_transcript(hit: Hit) -> Transcript:
     """A kept answer as the reply wants it."""
     answer = hit.answer
     return Transcript(answer.text, answer.completion_tokens, answer.finish_reason)
-
-
-def _turn(text: str, chat: bool) -> tuple[str, str]:
-    if not chat:
-        return "prompt", text
-    role, _, said = text.partition(": ")
-    return role, said

@@ -57,6 +57,9 @@ class Shell:
         try:
             context.caller = self._doormen.access.admit(scope["headers"], peer, route)
             context.address = context.caller.address
+            if not scope["path"].isprintable():
+                # Starlette's routes end before a line end, so that it would be another path here and there.
+                raise RefusedRequest("There is no path with such characters", "not_found", 404)
         except RefusedRequest as error:
             context.error = error.code
             self._metrics.refused(error.code)
