@@ -18,7 +18,6 @@ from heliostat.endpoints import DeploymentRecord
 from heliostat.errors import ServingError
 from heliostat.records import Artifact
 from heliostat.serving.access.keyring import PlainKeys
-from heliostat.serving.access.tls import uvicorn_options
 from heliostat.serving.cache.response_cache import ResponseCache
 from heliostat.serving.config import ServeConfig, is_loopback
 from heliostat.serving.fleet.controller import Gateway
@@ -30,6 +29,7 @@ from heliostat.serving.gateway.kept_answers import KeptAnswers
 from heliostat.serving.gateway.metrics import GatewayMetrics
 from heliostat.serving.gateway.services import Doormen, Services
 from heliostat.serving.guard.review_queue import ReviewQueue
+from heliostat.serving.http_server import server_options
 from heliostat.serving.ports import listening_socket
 from heliostat.serving.retrieval.store import Collections
 from heliostat.serving.text_embedder import TextEmbedder
@@ -37,7 +37,6 @@ from heliostat.storage import Storage, artifact_folder
 
 ENGINE_NAME = "Engine"
 WATCH_SECONDS = 1.0
-KEEP_ALIVE_SECONDS = 75
 CONTROLLER_RETRY_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class GatewayReplica:
         embed = await TextEmbedder.load(artifact_folder(spec.embedder)) if spec.embedder else None
         services = self._services = self._all_services(embed)
         application = build_gateway(self._catalogue, spec.config, services)
-        self._server = uvicorn.Server(_options(application, spec.config))
+        self._server = uvicorn.Server(server_options(application, spec.config))
         self._refreshing = asyncio.create_task(self._doormen.access.watch())
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         self._watching = asyncio.create_task(self._watch())
@@ -169,19 +168,3 @@ async def _call_once(app_name: str) -> None:
         await serve.get_deployment_handle(ENGINE_NAME, app_name=app_name).wake.remote()
     except (RayError, serve.exceptions.RayServeException) as error:
         logger.warning("%s cannot be woken: %s", app_name, error)
-
-
-def _options(application: object, config: ServeConfig) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,  # type: ignore[arg-type]
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(config.drain_timeout_seconds) or 1,
-        backlog=4096,
-        **uvicorn_options(config.access.tls),
-    )
