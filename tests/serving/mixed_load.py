@@ -6,6 +6,7 @@ What comes of each is one `Outcome`. Which kinds there are, and how often each i
 import asyncio
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from typing import Any, Literal
 from tests.bench.serving_load import Connection, StreamError, request_bytes
 
 LIMIT_SECONDS = 120.0
+FAILED_PAUSE_SECONDS = 0.2
+"""What fails at once fails often."""
 WORDS = re.findall(
     "[a-z]+",
-    "how does one open read write close sort reverse list file text number table index query mirror sun light "
-    "engine garden river street winter morning paper bread window colour music travel letter answer",
+    "how does one open read write close sort reverse list file text number table index query mirror sun "
+    "light engine garden river street winter morning paper bread window colour music travel letter answer",
 )
 SCHEMA = {
     "type": "object",
@@ -74,6 +77,8 @@ class Mix:
     blocked_word: str | None = None
     embeds: bool = False
     """Whether the engine has embeddings; else a request for them is refused."""
+    tools: bool = False
+    """Whether the model's chat template knows tools; else a request with some is refused."""
     leaves_after: tuple[float, float] = (0.0, 0.5)
     _number: int = field(default=0, repr=False)
 
@@ -101,6 +106,9 @@ class Mix:
 
     def _long(self, rng: random.Random, stream: bool) -> dict[str, Any]:
         return self.chat(rng, self.text(rng, self.long_words), stream=stream)
+
+    def _with_tools(self, rng: random.Random) -> dict[str, Any]:
+        return self.chat(rng, tools=[TOOL], tool_choice="required", max_tokens=80)
 
     def _repeated(self, rng: random.Random) -> dict[str, Any]:
         number = rng.randrange(40)
@@ -133,7 +141,7 @@ class Mix:
             Kind("unknown model", lambda rng: self.chat(rng, model="nobody"), 1, status=404),
             Kind("unknown key", self.chat, 1, status=401, key="unknown"),
             Kind("schema", lambda rng: self.chat(rng, response_format=schema, max_tokens=60), 2),
-            Kind("tools", lambda rng: self.chat(rng, tools=[TOOL], tool_choice="required", max_tokens=80), 2),
+            Kind("tools", self._with_tools, 2, status=200 if self.tools else 400),
             Kind(
                 "embeddings",
                 lambda rng: {"model": self.model, "input": self.text(rng)},
@@ -209,6 +217,46 @@ async def _ask_some(mix: Mix, client: Client, count: int, seed: int) -> list[Out
     outcomes = [await ask_one(mix, client, rng) for _ in range(count)]
     client.close()
     return outcomes
+
+
+class SteadyLoad:
+    """So many clients that ask without a pause, in a thread of their own, as a context manager."""
+
+    def __init__(
+        self, mix: Mix, place: tuple[str, int], keys: dict[str, str], num_clients: int, seed: int
+    ) -> None:
+        self.outcomes: list[Outcome] = []
+        self._mix = mix
+        self._place = place
+        self._keys = keys
+        self._seeds = range(seed, seed + num_clients)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._all()))
+
+    def __enter__(self) -> "SteadyLoad":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the clients are still there; a fault of this file ends them."""
+        return self._thread.is_alive()
+
+    async def _all(self) -> None:
+        await asyncio.gather(*(self._one(random.Random(seed)) for seed in self._seeds))
+
+    async def _one(self, rng: random.Random) -> None:
+        client = Client(*self._place, self._keys)
+        while not self._stop.is_set():
+            outcome = await ask_one(self._mix, client, rng)
+            self.outcomes.append(outcome)
+            if outcome.verdict == "failed":
+                await asyncio.sleep(FAILED_PAUSE_SECONDS)
+        client.close()
 
 
 async def ask_one(mix: Mix, client: Client, rng: random.Random) -> Outcome:
