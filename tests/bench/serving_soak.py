@@ -30,7 +30,7 @@ from tests.bench.machine import machine
 from tests.bench.serving_inputs import make_models
 from tests.bench.serving_soak_events import BLOCKED_WORD, COLLECTION, Event, Steering, guard_against
 from tests.bench.serving_soak_report import Findings, Phase, print_findings
-from tests.bench.serving_soak_watch import Watch, trends
+from tests.bench.serving_soak_watch import Watch, too_short, trends
 from tests.serving.mixed_load import Mix, SteadyLoad
 
 from heliostat.config import Resources
@@ -121,7 +121,7 @@ def soak(steering: Steering, keys: Keys, options: argparse.Namespace) -> Finding
         if not load.goes_on:
             findings.faults.append("the clients ended before their time; what is above says why")
     findings.outcomes, findings.figures = load.outcomes, dict(watch.figures)
-    findings.trends = trends(watch.samples)
+    findings.trends, findings.too_short = trends(watch.samples), too_short(watch.samples)
     return findings
 
 

@@ -33,6 +33,8 @@ class Findings:
     phases: list[Phase] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     trends: list[Trend] = field(default_factory=list)
+    too_short: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Parts whose processes did not live long enough to say: how many, and the most memory of one."""
     figures: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     """Events that failed, processes that were left."""
@@ -67,6 +69,7 @@ class Findings:
             "kinds": Counter(outcome.kind for outcome in self.outcomes),
             "wrong": wrong[:200],
             "processes": [{**asdict(trend), "verdict": trend.verdict} for trend in self.trends],
+            "too_short": self.too_short,
             "figures": {name: [values[0][1], values[-1][1]] for name, values in self.figures.items()},
             "violations": self.violations,
         }
@@ -76,6 +79,8 @@ def print_findings(findings: Findings, console: Console) -> None:
     """Phases, processes, other figures, and what was wrong."""
     console.print(_phase_table(findings))
     console.print(_process_table(findings.trends))
+    for role, (number, most) in findings.too_short.items():
+        console.print(f"{role}: {number} processes, none for long; at most {most / 2**20:.0f} MB each")
     for name, values in findings.figures.items():
         console.print(f"{name}: {values[0][1]:,.0f} at the start, {values[-1][1]:,.0f} at the end")
     wrong = [each for each in findings.outcomes if each.verdict in ("failed", "broken", "cut")]

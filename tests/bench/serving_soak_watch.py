@@ -25,7 +25,7 @@ ROLES = (
 OURS = ("gateway", "replica", "controller", "engine")
 WARM_UP_SHARE = 0.25
 """Of a process's time: caches and pools fill."""
-LEAST_SECONDS, LEAST_SAMPLES = 120.0, 8
+LEAST_SECONDS, LEAST_SAMPLES = 240.0, 8
 """A process that lived for less says nothing of growth."""
 FLAT_BYTES, FLAT_SHARE = 8 * 2**20, 0.05
 MOST_MORE = 16
@@ -127,6 +127,17 @@ def trends(samples: dict[tuple[str, int], list[Sample]]) -> list[Trend]:
     return sorted(
         (each for each in found if each), key=lambda each: (order.index(each.role), each.process_id)
     )
+
+
+def too_short(samples: dict[tuple[str, int], list[Sample]]) -> dict[str, tuple[int, int]]:
+    """The parts of which no process lived long enough: how many there were, and the most memory of one."""
+    told = {trend.role for trend in trends(samples)}
+    found: dict[str, tuple[int, int]] = {}
+    for (role, _), those in samples.items():
+        if role not in told:
+            number, most = found.get(role, (0, 0))
+            found[role] = number + 1, max(most, *(each.num_bytes for each in those))
+    return found
 
 
 def trend_of(role: str, process_id: int, samples: Sequence[Sample]) -> Trend | None:
