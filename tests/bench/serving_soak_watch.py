@@ -28,6 +28,8 @@ WARM_UP_SHARE = 0.25
 LEAST_SECONDS, LEAST_SAMPLES = 240.0, 8
 """A process that lived for less says nothing of growth."""
 FLAT_BYTES, FLAT_SHARE = 8 * 2**20, 0.05
+ROOM_BYTES = {"engine": 3 * 2**29}
+"""What a part may take from its start on: an engine fills its cache of keys and values (1 GiB) by and by."""
 MOST_MORE = 16
 """File descriptors or threads: so many more at the end are growth."""
 
@@ -154,6 +156,7 @@ def trend_of(role: str, process_id: int, samples: Sequence[Sample]) -> Trend | N
     descriptors = _middle([s.num_descriptors for s in last]) - _middle([s.num_descriptors for s in first])
     threads = _middle([s.num_threads for s in last]) - _middle([s.num_threads for s in first])
     grown = slope * seconds > max(FLAT_BYTES, FLAT_SHARE * base)
+    grown = grown and samples[-1].num_bytes - samples[0].num_bytes > ROOM_BYTES.get(role, 0)
     return Trend(
         role=role,
         process_id=process_id,

@@ -30,6 +30,12 @@ def test_a_process_that_grows_is_told_from_one_that_warms_up_and_jitters():
     assert grows.bytes_per_hour == pytest.approx(90 * MEBIBYTE, rel=0.01)
 
 
+def test_an_engine_may_fill_its_cache_and_no_more():
+    fills = trend_of("engine", 1, samples_of(20, lambda minute: 300 + 50 * minute))
+    overflows = trend_of("engine", 2, samples_of(20, lambda minute: 300 + 100 * minute))
+    assert [fills.flat, overflows.flat] == [True, False]
+
+
 def test_descriptors_that_are_not_given_back_are_growth_too():
     leaks = trend_of("gateway", 1, samples_of(20, lambda _: 200, lambda minute: 10 + 5 * minute))
     assert not leaks.flat
