@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 IN_TWO := --numprocesses 2 --dist loadgroup
 SLOW ?= slow
+HOURS ?= 3
 RECIPE ?= jobs/recipes/quickstart.yaml
 
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training check format clean
+.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak check format clean
 
 setup: $(READY)
 
@@ -63,6 +64,11 @@ bench-pretraining: $(READY)
 # make bench-serving ARGS="--only first_token guard --repeats 1" is a short one.
 bench-serving: $(READY)
 	$(BIN)/python -m tests.bench.serving_benchmark $(ARGS)
+
+# A deployment under mixed load for hours while replicas die, versions change and keys go; no request may fail, nothing
+# may grow. make soak HOURS=0.1667 is ten minutes; ARGS="--tiny" takes a tiny model.
+soak: $(READY)
+	$(BIN)/python -m tests.bench.serving_soak --hours $(HOURS) $(ARGS)
 
 # Early stopping against the full grid, and two trials at once against one at a time. About an hour.
 bench-sweeps: $(READY)

@@ -1,4 +1,4 @@
-"""Two hosts on this machine: network namespaces behind one bridge, an address and a raylet in each.
+"""Hosts on this machine: network namespaces behind one bridge, an address in each; two of them with a raylet.
 
 Needs root and iproute2. Cutting a host off is taking its cable out: nothing is closed, packets just stop.
 """
@@ -95,14 +95,24 @@ class TwoHosts:
 
 
 @contextmanager
+def neighbour() -> Iterator[tuple[Host, str]]:
+    """A host beside this machine, and the address at which that reaches this one."""
+    tag = secrets.token_hex(3)
+    here = "10.78.0.1"
+    with ExitStack() as stack:
+        bridge = _bridge(stack, tag)
+        _ip("addr", "add", f"{here}/16", "dev", bridge)
+        host = _plug_in(stack, f"h1{tag}", bridge, "10.78.1.2")
+        stack.callback(_end, host)
+        yield host, here
+
+
+@contextmanager
 def two_hosts(folder: Path) -> Iterator[TwoHosts]:
     """Make the hosts, start Ray on both, and leave nothing behind."""
     tag = secrets.token_hex(3)
-    bridge = f"hb{tag}"
     with ExitStack() as stack:
-        _ip("link", "add", bridge, "type", "bridge")
-        stack.callback(_ip, "link", "del", bridge)
-        _ip("link", "set", bridge, "up")
+        bridge = _bridge(stack, tag)
         hosts = [_plug_in(stack, f"h{number}{tag}", bridge, f"10.77.{number}.2") for number in (1, 2)]
         environment = (
             os.environ
@@ -124,6 +134,14 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
         both.join()
         _wait_for(hosts[0], environment, 2)
         yield both
+
+
+def _bridge(stack: ExitStack, tag: str) -> str:
+    name = f"hb{tag}"
+    _ip("link", "add", name, "type", "bridge")
+    stack.callback(_ip, "link", "del", name)
+    _ip("link", "set", name, "up")
+    return name
 
 
 def _plug_in(stack: ExitStack, name: str, bridge: str, address: str) -> Host:

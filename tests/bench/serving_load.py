@@ -53,6 +53,10 @@ class Sample:
     noted: str = ""
 
 
+class StreamError(ValueError):
+    """A stream said that it cannot go on."""
+
+
 class Events:
     """Server-sent events out of pieces of a body: feed bytes, get the data of each event that is whole."""
 
@@ -82,7 +86,9 @@ def text_in(chunk: Mapping[str, Any]) -> bool:
 async def run_load(load: Load) -> list[Sample]:
     """All requests, over `streams` connections that stay open."""
     paths = load.paths if len(load.paths) > 1 else load.paths * len(load.bodies)
-    waiting = deque(_message(load, path, body) for path, body in zip(paths, load.bodies, strict=True))
+    waiting = deque(
+        request_bytes(path, body, load.headers) for path, body in zip(paths, load.bodies, strict=True)
+    )
     streams = (_stream(load, waiting) for _ in range(load.streams))
     return [sample for samples in await asyncio.gather(*streams) for sample in samples]
 
@@ -144,15 +150,15 @@ class Connection:
         return await reader.readuntil(b"\r\n\r\n")
 
 
-def _message(load: Load, path: str, body: dict[str, Any] | None) -> bytes:
-    """A request as it goes over the wire."""
-    content = b"" if body is None else json.dumps(body).encode()
+def request_bytes(path: str, body: dict[str, Any] | bytes | None, headers: Mapping[str, str]) -> bytes:
+    """A request as it goes over the wire; one without a body is a GET."""
+    content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     lines = [
         f"{'GET' if body is None else 'POST'} {path} HTTP/1.1",
-        f"Host: {load.host}:{load.port}",
+        "Host: localhost",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",
-        *(f"{name}: {value}" for name, value in load.headers.items()),
+        *(f"{name}: {value}" for name, value in headers.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
@@ -181,7 +187,7 @@ async def _streamed(pieces: AsyncIterator[bytes], sent: float, status: int) -> S
                 continue
             chunk = json.loads(data)
             if "error" in chunk:
-                raise ValueError(f"an error in the stream: {chunk['error']}")
+                raise StreamError(f"an error in the stream: {chunk['error']}")
             if not first and text_in(chunk):
                 first = time.monotonic()
             usage = chunk.get("usage") or usage

@@ -9,7 +9,6 @@ from types import TracebackType
 import psutil
 
 _INTERVAL_SECONDS = 1.0
-_PROPORTIONAL = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
 class ProcessTree:
@@ -33,7 +32,7 @@ class ProcessTree:
 
     def memory_bytes(self) -> int:
         """Memory now: pages that several share are shared out among them."""
-        return sum(_proportional_bytes(process.pid) for process in self._processes())
+        return sum(rolled_up(process.pid, "Pss") for process in self._processes())
 
     def _processes(self) -> list[psutil.Process]:
         try:
@@ -70,9 +69,12 @@ class Meter:
             self.peak_bytes = max(self.peak_bytes, self._tree.memory_bytes())
 
 
-def _proportional_bytes(process_id: int) -> int:
+def rolled_up(process_id: int, what: str) -> int:
+    """A sum over the maps of a process in bytes, by its name in `smaps_rollup`; 0 where it has ended."""
     try:
-        found = _PROPORTIONAL.search(Path(f"/proc/{process_id}/smaps_rollup").read_bytes())
+        found = re.search(
+            rf"^{what}:\s+(\d+) kB", Path(f"/proc/{process_id}/smaps_rollup").read_text(), re.MULTILINE
+        )
     except OSError:
-        return 0  # it ended meanwhile
+        return 0
     return int(found.group(1)) * 1024 if found else 0

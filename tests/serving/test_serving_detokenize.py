@@ -1,9 +1,12 @@
 """Text out of streamed ids: whole characters only, nothing lost, nothing behind a stop string."""
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.serving.scripted import word_tokenizer
+from tests.serving.scripted import prose_tokenizer, word_tokenizer
 
 from heliostat.serving.api.detokenize import BROKEN, Detokenizer, StopStrings
 from heliostat.serving.api.vocabulary import vocabulary_of
@@ -86,6 +89,18 @@ def test_the_bytes_of_tokens_are_those_of_their_text(tiny_tokenizer, words, text
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert b"".join(map(vocabulary.bytes_of, ids)).decode().lstrip() == text.lstrip()
     assert vocabulary_of(tiny_tokenizer).name_of(tiny_tokenizer.encode("日")[0]) == "bytes:\\xe6"
+
+
+@pytest.mark.parametrize("make", [prose_tokenizer, lambda _: word_tokenizer()], ids=["bytes", "words"])
+def test_a_tokenizer_that_nobody_uses_any_more_is_let_go_of(tmp_path, make):
+    tokenizer = make(tmp_path)
+    detokenizer = Detokenizer(tokenizer)
+    assert detokenizer.push(tokenizer.encode("ab a")) + detokenizer.flush()
+    assert vocabulary_of(tokenizer).special
+    gone = weakref.ref(tokenizer)
+    del tokenizer, detokenizer
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_long_run_of_broken_bytes_is_shown_and_spoils_nothing_behind_it(tiny_tokenizer):

@@ -19,6 +19,15 @@ def test_one_group_alone_starts_at_once_and_in_order():
         assert ids(turns.admit(any_running=key != "a", now=0)) == [key]
 
 
+def test_no_more_start_than_there_is_room_for():
+    turns = Turns(patience_seconds=1)
+    for key in "abc":
+        turns.add(key, "group", key)
+    assert ids(turns.admit(any_running=False, now=0, room=2)) == ["a", "b"]
+    assert ids(turns.admit(any_running=True, now=0, room=0)) == []
+    assert ids(turns.admit(any_running=True, now=0, room=1)) == ["c"]
+
+
 def test_another_group_waits_until_nothing_runs():
     turns = Turns(patience_seconds=1)
     turns.add("a1", "A", None)

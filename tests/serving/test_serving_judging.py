@@ -60,3 +60,18 @@ def test_metrics_have_vllms_names_and_the_versions_figures():
     assert f"heliostat_requests_in_progress{{{labels}}} 0.0" in text
     figures = metrics.figures()["m/v2"]
     assert (figures.num_requests, figures.num_errors) == (2, 1)
+
+
+def test_a_version_that_went_is_forgotten_some_time_behind_its_end(monkeypatch):
+    metrics = GatewayMetrics()
+    for version in ("v1", "v2"):
+        metrics.begin("m", version, "hk_1", "chat").end(200)
+    metrics.follow([("m", "v1"), ("m", "v2")])
+    metrics.follow([("m", "v2")])
+    assert 'version="v1"' in metrics.exposition().decode()
+    monkeypatch.setattr("heliostat.serving.gateway.metrics.FORGOTTEN_AFTER_SECONDS", 0.0)
+    metrics.follow([("m", "v2")])
+    text = metrics.exposition().decode()
+    assert 'version="v1"' not in text
+    assert 'version="v2"' in text
+    assert set(metrics.figures()) == {"m/v2"}

@@ -6,11 +6,12 @@ import time
 
 import httpx
 import pytest
+from tests.serving.endpoints import versions_of, wait_for_replicas
 from tests.serving.test_serving_deploy import publish_quantized
 from tests.serving.under_load import Load
 
 from heliostat.config import Resources
-from heliostat.control.serving import change_endpoint, endpoints_at
+from heliostat.control.serving import change_endpoint
 from heliostat.errors import ServingError
 from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
 from heliostat.serving.guard.config import GuardConfig, WordsRule
@@ -44,21 +45,9 @@ def endpoint(ray_cluster, rolling_workspace, artifact):
     shutdown_endpoint(endpoint)
 
 
-def versions_of(endpoint) -> list[dict]:
-    return next(each for each in endpoints_at(endpoint.url) if each["name"] == endpoint.name)["versions"]
-
-
 def ask_for(endpoint, text: str) -> int:
     asked = {"model": endpoint.name, "messages": [{"role": "user", "content": text}], "max_tokens": 1}
     return httpx.post(f"{endpoint.base_url}/chat/completions", json=asked, timeout=60).status_code
-
-
-def wait_for_replicas(endpoint, count: int) -> list[dict]:
-    deadline = time.monotonic() + 90
-    while len(versions_of(endpoint)[-1]["replicas"]) != count:
-        assert time.monotonic() < deadline, versions_of(endpoint)
-        time.sleep(0.1)
-    return versions_of(endpoint)[-1]["replicas"]
 
 
 def test_a_filter_a_canary_a_promotion_and_a_rollback_fail_no_request(endpoint, artifact, rolling_workspace):
@@ -96,13 +85,8 @@ def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
         os.kill(first["process"], signal.SIGKILL)
         seen = load.outcomes.kinds["ok"]
         load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 20)
-        there = {replica["process"] for replica in wait_for_replicas(endpoint, 2)}
-        deadline = time.monotonic() + 60
-        while first["process"] in there or len(there) < 2:
-            assert time.monotonic() < deadline
-            there = {replica["process"] for replica in versions_of(endpoint)[-1]["replicas"]}
-            time.sleep(0.1)
-        assert second["process"] in there
+        there = wait_for_replicas(endpoint, 2, without=first["process"])
+        assert second["process"] in [replica["process"] for replica in there]
         change_endpoint(endpoint.url, "rolling", "scale", {"fewest": 1, "most": 1})
         (last,) = wait_for_replicas(endpoint, 1)
         os.kill(last["process"], signal.SIGKILL)  # now there is none, and requests wait

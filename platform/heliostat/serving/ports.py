@@ -5,6 +5,9 @@ import socket
 
 from heliostat.errors import ServingError
 
+LOST_AFTER_SECONDS = 60
+"""A client that neither takes what was sent nor answers a probe for so long has gone without a word."""
+
 
 def check_port_free(host: str, port: int) -> None:
     """Refuse a port that somebody listens on, before anything is started.
@@ -50,8 +53,12 @@ def _bind(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int, lost_after_seconds: int = LOST_AFTER_SECONDS) -> socket.socket:
     """A socket that several gateways of one node can share; the kernel spreads connections over them.
+
+    Its connections end by themselves `lost_after_seconds` after the client's machine, or the way to it, was
+    lost: nobody says so then, and the kernel's own patience is a quarter of an hour, or endless while the
+    client waits.
 
     Raises:
         ServingError: it cannot be listened on.
@@ -61,6 +68,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _notice_lost_clients(listening, lost_after_seconds)
     try:
         listening.bind((host, port))
     except OSError as error:
@@ -70,3 +78,18 @@ def listening_socket(host: str, port: int) -> socket.socket:
         ) from None
     listening.setblocking(False)
     return listening
+
+
+def _notice_lost_clients(listening: socket.socket, seconds: int) -> None:
+    """Connections inherit these from the socket that they come in at."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    probes = max(1, seconds // 6)
+    options = {
+        "TCP_KEEPIDLE": max(1, seconds // 2),
+        "TCP_KEEPINTVL": probes,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 1000 * seconds,
+    }
+    for name, value in options.items():
+        if hasattr(socket, name):  # not everywhere under these names
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

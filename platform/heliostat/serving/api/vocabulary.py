@@ -8,7 +8,7 @@ import json
 import re
 from functools import cached_property
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WORD_START = "▁"
@@ -33,11 +33,11 @@ _BYTES = _byte_alphabet()
 
 
 class Vocabulary:
-    """One tokenizer's tokens."""
+    """One tokenizer's tokens. Whoever uses it holds the tokenizer, which it must not keep alive by itself."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        self._tokenizer = tokenizer
+        self._tokenizer = proxy(tokenizer)
         self._known: dict[int, bytes] = {}
         self._size = len(tokenizer) if hasattr(tokenizer, "__len__") else None
         self.shown = _ShownBytes(self)

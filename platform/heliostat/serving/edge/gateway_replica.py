@@ -154,6 +154,9 @@ class GatewayReplica:
                 await asyncio.sleep(CONTROLLER_RETRY_SECONDS)
                 continue
             await self._catalogue.update(snapshot)
+            self._metrics.follow(
+                (route.name, version.label) for route in snapshot.routes for version in route.versions
+            )
             self._revision = snapshot.revision
 
     async def _wake(self, app_name: str) -> None:

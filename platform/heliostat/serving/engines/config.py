@@ -24,6 +24,7 @@ class OpenVINOEngineConfig(Config):
     max_num_batched_tokens: int = Field(default=256, ge=16)
     """Tokens in one step; long prompts are read in pieces of this size while others go on answering."""
     max_num_seqs: int = Field(default=64, ge=1)
+    """Requests in one step; more wait in the engine."""
     prefix_caching: bool = True
     inference_precision: Literal["f32", "bf16"] = "f32"
     """bf16 reads long prompts faster on CPUs with AMX, and changes answers a little."""

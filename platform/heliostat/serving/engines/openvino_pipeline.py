@@ -5,6 +5,7 @@ What was found out of openvino-genai 2026.4 and is worked around here:
   that follow, and only while none is unfinished.
 - A pipeline can put on any adapter later, if layers of that name were given one when it was made. So it is
   made with an adapter of zeros that names them.
+- As prompts are split over steps, it leaves `max_num_seqs` aside: whoever adds requests keeps to that.
 - Its cache of prefixes does not know which adapter filled it, and gives one adapter's to another.
 """
 
@@ -88,7 +89,6 @@ class Pipeline:
         scheduler = genai.SchedulerConfig()
         scheduler.cache_size = options["cache_size_gb"]
         scheduler.max_num_batched_tokens = options["max_num_batched_tokens"]
-        scheduler.max_num_seqs = options["max_num_seqs"]
         scheduler.enable_prefix_caching = options["prefix_caching"] and not self._wired
         properties = {
             "INFERENCE_PRECISION_HINT": options["inference_precision"],

@@ -64,9 +64,11 @@ class Lines:
 class PipelineLoop:
     """A pipeline and its requests: receives, steps, and sends what came out."""
 
-    def __init__(self, pipeline: Pipeline, lines: Lines) -> None:
+    def __init__(self, pipeline: Pipeline, lines: Lines, max_num_seqs: int) -> None:
+        """It works on `max_num_seqs` requests at a time; others wait."""
         self._pipeline = pipeline
         self._lines = lines
+        self._max_num_seqs = max_num_seqs
         self._handles: dict[str, tuple[Any, bool]] = {}
         """By request id: the pipeline's handle, and whether logprobs are wanted."""
         self._turns: Turns[tuple[list[int], Any]] = Turns(PATIENCE_SECONDS)
@@ -120,7 +122,8 @@ class PipelineLoop:
     def _admit(self, is_idle: bool) -> None:
         if not len(self._turns):
             return
-        admitted = self._turns.admit(not is_idle, time.monotonic())
+        room = self._max_num_seqs - (0 if is_idle else len(self._handles))
+        admitted = self._turns.admit(not is_idle, time.monotonic(), max(0, room))
         if admitted and is_idle:
             self._pipeline.put_on(self._turns.current)
         for request_id, (prompt_ids, config) in admitted:
@@ -199,13 +202,14 @@ def main() -> None:
     """Arguments: the socket's file descriptor, the model's folder, the engine's config as JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, which then closes the socket
     lines = Lines(socket.socket(fileno=int(sys.argv[1])))
+    options = orjson.loads(sys.argv[3])
     try:
-        pipeline = Pipeline(sys.argv[2], orjson.loads(sys.argv[3]))
+        pipeline = Pipeline(sys.argv[2], options)
     except (RuntimeError, OSError, LookupError, ValueError) as error:
         lines.send({"failed": _last_line(error)})
         raise
     lines.send({"ready": True})
-    PipelineLoop(pipeline, lines).run()
+    PipelineLoop(pipeline, lines, options["max_num_seqs"]).run()
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ class Turns(Generic[Item]):
         """Take a request out; False when it does not wait."""
         return self._waiting.pop(request_id, None) is not None
 
-    def admit(self, any_running: bool, now: float) -> list[tuple[str, Item]]:
-        """The requests that may start now, in their order; `now` is in seconds and never goes back."""
+    def admit(self, any_running: bool, now: float, room: int | None = None) -> list[tuple[str, Item]]:
+        """The requests that may start now, in their order, at most `room` of them; `now` is in seconds and
+        never goes back.
+        """
         if not self._waiting:
             self._others_since = None
             return []
@@ -47,4 +49,4 @@ class Turns(Generic[Item]):
         else:
             self._others_since = None
         admitted = [key for key, (group, _) in self._waiting.items() if group == self.current]
-        return [(key, self._waiting.pop(key)[1]) for key in admitted]
+        return [(key, self._waiting.pop(key)[1]) for key in admitted[:room]]

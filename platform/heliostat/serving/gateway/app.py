@@ -8,7 +8,7 @@ import logging
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -23,6 +23,7 @@ from heliostat.serving.api.errors import (
     error_body,
     overloaded,
 )
+from heliostat.serving.api.event_stream import while_connected
 from heliostat.serving.api.plain_answers import (
     detokenize_body,
     embedding_body,
@@ -36,7 +37,7 @@ from heliostat.serving.config import ServeConfig
 from heliostat.serving.fleet.dispatch import FullError
 from heliostat.serving.gateway.admin import Admin
 from heliostat.serving.gateway.choosing import Models
-from heliostat.serving.gateway.context import SCOPE_KEY, context_of
+from heliostat.serving.gateway.context import SCOPE_KEY, client_left, context_of
 from heliostat.serving.gateway.description import Description
 from heliostat.serving.gateway.generation import VERSION_HEADER, Generation
 from heliostat.serving.gateway.services import Services
@@ -70,6 +71,7 @@ def build_gateway(
             RefusedRequest: _refuse,
             HeliostatError: _refuse_engine,
             HTTPException: _refuse_http,
+            ClientDisconnect: _left,
             Exception: _refuse_fault,
         },
     )
@@ -129,7 +131,9 @@ class _Plain:
         prompts = await asyncio.to_thread(embedding_prompts, asked, chosen.model)
         context.prompt_tokens = sum(map(len, prompts))
         context.lease = await self._services.doormen.limits.acquire(context.asker, context.prompt_tokens)
-        vectors = await chosen.model.engine.embed(prompts)
+        vectors = await while_connected(request.receive, chosen.model.engine.embed(prompts))
+        if vectors is None:
+            return client_left()
         body = embedding_body(asked, chosen.model, prompts, vectors)
         return _json(body, chosen.version)
 
@@ -174,6 +178,11 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.scope['path']}: {error.detail}"
     body = error_body(message, "invalid_request_error", code)
     return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """The client went away while it sent its request."""
+    return client_left()
 
 
 async def _refuse_fault(request: Request, error: Exception) -> Response:

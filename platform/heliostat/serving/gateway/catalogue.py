@@ -127,9 +127,11 @@ class Catalogue:
         known = self._prepared.get(app_name)
         if known and known.version == version:
             return
+        same = (each for each in self._prepared.values() if each.version.artifact_uri == version.artifact_uri)
+        alike = known if known and known.version.artifact_uri == version.artifact_uri else next(same, None)
         try:
-            if known and known.version.artifact_uri == version.artifact_uri:
-                self._prepared[app_name] = await asyncio.to_thread(self._changed, known, version)
+            if alike:  # versions of one artifact share its tokenizer
+                self._prepared[app_name] = await asyncio.to_thread(self._changed, alike, version)
             else:
                 self._prepared[app_name] = await asyncio.to_thread(self._load, version)
         except HeliostatError as error:  # what was there goes on as it was

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from starlette.responses import Response
 from starlette.types import Scope
 
 from heliostat.serving.access.audit import AuditEntry
@@ -12,6 +13,8 @@ from heliostat.serving.access.rate_limits import Lease
 from heliostat.serving.gateway.metrics import RequestMeter
 
 SCOPE_KEY = "heliostat"
+CLIENT_LEFT = 499
+"""What is written down for a client that did not wait for the end of its answer; nobody receives it."""
 
 
 @dataclass
@@ -71,3 +74,8 @@ def context_of(scope: Scope) -> RequestContext:
     """The context that the shell gave a request."""
     context: RequestContext = scope[SCOPE_KEY]
     return context
+
+
+def client_left() -> Response:
+    """The answer to a client that has gone."""
+    return Response(status_code=CLIENT_LEFT)

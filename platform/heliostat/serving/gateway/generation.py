@@ -19,7 +19,7 @@ from heliostat.serving.engines.interface import SamplingParameters
 from heliostat.serving.gateway.answering import Answering
 from heliostat.serving.gateway.bodies import read_body
 from heliostat.serving.gateway.choosing import Chosen, Models
-from heliostat.serving.gateway.context import RequestContext, context_of
+from heliostat.serving.gateway.context import RequestContext, client_left, context_of
 from heliostat.serving.gateway.documents import Documents
 from heliostat.serving.gateway.guarding import Guarding
 from heliostat.serving.gateway.kept_answers import request_key
@@ -29,7 +29,6 @@ from heliostat.serving.retrieval.grounding import Citation
 SESSION_HEADER = "x-session-id"
 """Requests with the same one go to the same version; without it OpenAI's field `user` counts."""
 VERSION_HEADER = "x-heliostat-version"
-CLIENT_LEFT = 499
 SHORT_TOKENS = 500
 """Rendering so much takes about a millisecond; more is done in a thread."""
 Asked = ChatCompletionRequest | CompletionRequest
@@ -59,12 +58,12 @@ class Generation:
     async def chat_completions(self, request: Request) -> Response:
         """Continue a conversation, whole or as a stream of events."""
         body = await self.body(request)
-        return await self._answer(request, ChatCompletionRequest.parse(body), body)
+        return await self._while_there(request, ChatCompletionRequest.parse(body), body)
 
     async def completions(self, request: Request) -> Response:
         """Continue a text, whole or as a stream of events."""
         body = await self.body(request)
-        return await self._answer(request, CompletionRequest.parse(body), body)
+        return await self._while_there(request, CompletionRequest.parse(body), body)
 
     async def body(self, request: Request) -> dict[str, object]:
         """The decoded body, read no further than the limits.
@@ -95,6 +94,11 @@ class Generation:
         )
         return chosen
 
+    async def _while_there(self, request: Request, asked: Asked, body: dict[str, object]) -> Response:
+        """Answer, unless the client goes away before there is an answer or its first part."""
+        answered = await while_connected(request.receive, self._answer(request, asked, body))
+        return client_left() if answered is None else answered
+
     async def _answer(self, request: Request, asked: Asked, body: dict[str, object]) -> Response:
         context = context_of(request.scope)
         chosen = await self.admit(request, asked.model, request.headers.get(SESSION_HEADER) or asked.user)
@@ -112,7 +116,7 @@ class Generation:
             question = await answering.look_up(self._services, chosen, version, reading, writing)
             if key and question and self._services.answers:
                 self._services.answers.remember(key, question, context.prompt_tokens or 0)
-        return await self._respond(request, answering, {VERSION_HEADER: chosen.version, **answering.headers})
+        return await _respond(answering, {VERSION_HEADER: chosen.version, **answering.headers})
 
     async def _recalled(
         self, key: bytes, asked: ChatCompletionRequest, chosen: Chosen, context: RequestContext
@@ -149,19 +153,14 @@ class Generation:
         context.prompt_tokens = job.prompt_tokens
         return Answering(job, context, citations, guard if filtered else None)
 
-    async def _respond(self, request: Request, answering: Answering, headers: dict[str, str]) -> Response:
-        if not answering.streamed:
-            whole = await while_connected(request.receive, answering.whole())
-            if whole is None:
-                return Response(status_code=CLIENT_LEFT)
-            return Response(whole, media_type="application/json", headers=headers)
-        # The first part is awaited before the status is sent: until then a fault is an HTTP error.
-        started = await while_connected(request.receive, answering.start())
-        if started is None:
-            return Response(status_code=CLIENT_LEFT)
-        stream = EventStream(answering.events(started))
-        stream.headers.update(headers)
-        return stream
+
+async def _respond(answering: Answering, headers: dict[str, str]) -> Response:
+    if not answering.streamed:
+        return Response(await answering.whole(), media_type="application/json", headers=headers)
+    # The first part is awaited before the status is sent: until then a fault is an HTTP error.
+    stream = EventStream(answering.events(await answering.start()))
+    stream.headers.update(headers)
+    return stream
 
 
 def _cache_control(request: Request) -> tuple[bool, bool]:

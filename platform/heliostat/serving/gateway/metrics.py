@@ -19,6 +19,8 @@ from heliostat.serving.fleet.routes import ADAPTER_MARK
 from heliostat.serving.fleet.status import EndpointStatus, ReplicaStatus
 
 WINDOW_SECONDS = 60.0
+FORGOTTEN_AFTER_SECONDS = 900.0
+"""So long behind its end a version is shown still: Prometheus has read its last figures by then."""
 MOST_KEPT = 4096
 SERVER_FAULT = 500
 LABELS = ("model_name", "version", "key")
@@ -98,6 +100,18 @@ class GatewayMetrics:
             registry=registry,
         )
         self._lately: dict[tuple[str, str], deque[_Ended]] = {}
+        self._served_at: dict[tuple[str, str], float] = {}
+        self._of_versions = (
+            self._requests,
+            self._prompt,
+            self._generated,
+            self._first,
+            self._between,
+            self._whole,
+            self._running,
+            self._rate,
+            self._latency,
+        )
         self._replica_gauges = {
             name: Gauge(name, what, REPLICA_LABELS, registry=registry)
             for name, what in (
@@ -126,6 +140,18 @@ class GatewayMetrics:
     ) -> "RequestMeter":
         """A request has a model now, and the adapter that it asks for."""
         return RequestMeter(self, (model, version, key), route, adapter)
+
+    def follow(self, served: Iterable[tuple[str, str]]) -> None:
+        """Take note of the versions that are served, as (model, version), and forget those that were."""
+        now = time.monotonic()
+        self._served_at |= dict.fromkeys((*served,), now)
+        for model, version in [
+            each for each, at in self._served_at.items() if now - at > FORGOTTEN_AFTER_SECONDS
+        ]:
+            del self._served_at[model, version]
+            self._lately.pop((model, version), None)
+            for metric in self._of_versions:
+                metric.remove_by_labels({"model_name": model, "version": version})
 
     def refused(self, code: str) -> None:
         """A request was refused before a model was chosen."""

@@ -14,13 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from heliostat.endpoints import HEALTH_PATH
 from heliostat.serving.access.config import Route
 from heliostat.serving.api.errors import RefusedRequest, gateway_timeout
-from heliostat.serving.gateway.context import SCOPE_KEY, RequestContext
+from heliostat.serving.api.reply import error_event
+from heliostat.serving.gateway.context import CLIENT_LEFT, SCOPE_KEY, RequestContext
 from heliostat.serving.gateway.metrics import GatewayMetrics
 from heliostat.serving.gateway.services import Doormen
 
 REQUEST_ID = b"x-request-id"
 SOUND_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-CLIENT_LEFT = 499
+FAULT = 500
+LAST_WORD_SECONDS = 1.0
+EVENTS_TYPE = b"text/event-stream; charset=utf-8"
 ROUTES: tuple[tuple[str, Route], ...] = (
     ("/v1/chat/completions", "chat"),
     ("/v1/completions", "completions"),
@@ -69,35 +72,52 @@ class Shell:
         scope[SCOPE_KEY] = context
         try:
             await self._answer(scope, receive, answer)
+        except Exception:
+            answer.outcome = FAULT if answer.outcome == CLIENT_LEFT else answer.outcome
+            raise
         finally:
-            self._doormen.audit.write(context.finish(answer.status or CLIENT_LEFT))
+            self._doormen.audit.write(context.finish(answer.outcome))
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        """Within the time; what has not begun by then is a 504, what has is cut off."""
+        """Within the time; what has not begun by then is a 504, and a stream that has ends with an error."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._application(scope, receive, answer.send)
         except TimeoutError:
-            if answer.status:
+            error = gateway_timeout(self._timeout_seconds)
+            answer.outcome = error.status
+            if not answer.began:
+                await refusal(error)(scope, receive, answer.send)
+            elif answer.streams:
+                async with asyncio.timeout(LAST_WORD_SECONDS):  # a client that does not read hears nothing
+                    await answer.send({"type": "http.response.body", "body": error_event(error)})
+                answer.outcome = error.status
+            else:
                 raise
-            await refusal(gateway_timeout(self._timeout_seconds))(scope, receive, answer.send)
 
 
 class _Answer:
-    """The way back to the client: notes the status, adds the request's id."""
+    """The way back to the client: adds the request's id, and notes what became of the answer."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id.encode()
-        self.status = 0
+        self._status = 0
+        self.began = False
+        self.streams = False
+        self.outcome = CLIENT_LEFT
+        """The status, once all was sent."""
 
     async def send(self, message: Message) -> None:
         """Hand a message on."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.began, self._status = True, message["status"]
+            self.streams = (b"content-type", EVENTS_TYPE) in message.get("headers", ())
             headers = [*message.get("headers", ()), (REQUEST_ID, self._request_id)]
             message = {**message, "headers": headers}
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.outcome = self._status
 
 
 def route_of(path: str) -> Route:
