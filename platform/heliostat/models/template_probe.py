@@ -50,7 +50,7 @@ CONVERSATIONS: tuple[tuple[list[dict[str, Any]], list[dict[str, Any]] | None], .
 class _Generation(Extension):
     """The `generation` tag, with which transformers marks the assistant's words."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 
     def parse(self, parser: Any) -> Any:
         """Its body, as it stands."""
