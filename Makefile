@@ -11,7 +11,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak check format clean
+.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak lint check format clean
 
 setup: $(READY)
 
@@ -78,11 +78,13 @@ bench-sweeps: $(READY)
 bench-access: $(READY)
 	$(BIN)/python -m tests.bench.access_benchmark $(ARGS)
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest $(IN_TWO) --hypothesis-profile quick -m "not ray and not slow and not heavy"
 
 format: $(READY)
