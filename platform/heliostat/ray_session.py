@@ -33,7 +33,9 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 # On one machine nothing is preempted, and nobody reads the driver's copy of logs, or what a dashboard that is
-# not there would show: what looks for these several times a second takes a thirtieth of a processor.
+# not there would show: what looks for these several times a second takes a thirtieth of a processor. Of the
+# log monitor a threshold of no files makes its interval count. Serve's controller looks ten times a second
+# whether anything is to be changed, which takes as much, and is at once in the way of an engine on all cores.
 LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -41,7 +43,9 @@ LOCAL_ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "5",
-    "LOG_NAME_UPDATE_INTERVAL_S": "10",
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "86400",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
 }
 

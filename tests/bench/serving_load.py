@@ -185,6 +185,8 @@ async def _streamed(pieces: AsyncIterator[bytes], sent: float, status: int) -> S
             if data == b"[DONE]":
                 done = True
                 continue
+            if first and not _matters(data):
+                continue
             chunk = json.loads(data)
             if "error" in chunk:
                 raise StreamError(f"an error in the stream: {chunk['error']}")
@@ -195,6 +197,11 @@ async def _streamed(pieces: AsyncIterator[bytes], sent: float, status: int) -> S
     if not done:
         raise EOFError("the stream ended without [DONE]")
     return Sample(sent, first or ended, ended, *_counts(usage), status=status)
+
+
+def _matters(data: bytes) -> bool:
+    """Whether a chunk behind the first text can say anything that is kept."""
+    return b"_tokens" in data or b"error" in data
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:

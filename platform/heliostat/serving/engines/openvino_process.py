@@ -31,6 +31,8 @@ from heliostat.serving.engines.turns import Turns
 FINISH_REASONS = {genai.GenerationFinishReason.STOP: "stop", genai.GenerationFinishReason.LENGTH: "length"}
 PATIENCE_SECONDS = 2.0
 """How long requests of one adapter go on joining a batch while those of another wait for it to end."""
+TOGETHER_SECONDS = 0.003
+"""Requests that a gateway gets at once come to the engine one or two milliseconds apart."""
 USAGE_SECONDS = 0.5
 """The share of the cache in use is looked at this often."""
 
@@ -46,11 +48,11 @@ class Lines:
         """Write one message."""
         self._connection.sendall(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
-    def receive(self, wait: bool) -> list[dict[str, Any]] | None:
-        """The messages that have arrived, after waiting for one if asked; None at the end."""
+    def receive(self, seconds: float | None) -> list[dict[str, Any]] | None:
+        """The messages that have arrived, after waiting so long for one, None for ever; None at the end."""
         messages: list[dict[str, Any]] = []
         while not messages:
-            ready, _, _ = select.select([self._connection], [], [], None if wait else 0)
+            ready, _, _ = select.select([self._connection], [], [], seconds)
             if not ready:
                 break
             received = self._connection.recv(1 << 20)
@@ -64,11 +66,14 @@ class Lines:
 class PipelineLoop:
     """A pipeline and its requests: receives, steps, and sends what came out."""
 
-    def __init__(self, pipeline: Pipeline, lines: Lines, max_num_seqs: int) -> None:
-        """It works on `max_num_seqs` requests at a time; others wait."""
+    def __init__(self, pipeline: Pipeline, lines: Lines, max_num_seqs: int, max_step_tokens: int) -> None:
+        """It works on `max_num_seqs` requests at a time, others wait; a step takes in `max_step_tokens`."""
         self._pipeline = pipeline
         self._lines = lines
         self._max_num_seqs = max_num_seqs
+        self._max_step_tokens = max_step_tokens
+        self._expects_company = False
+        self._just_woken = False
         self._handles: dict[str, tuple[Any, bool]] = {}
         """By request id: the pipeline's handle, and whether logprobs are wanted."""
         self._turns: Turns[tuple[list[int], Any]] = Turns(PATIENCE_SECONDS)
@@ -81,19 +86,49 @@ class PipelineLoop:
 
     def run(self) -> None:
         """Work until the other end closes the connection."""
-        while True:
+        while self._listen():
             is_idle = self._pipeline.is_idle
-            messages = self._lines.receive(wait=is_idle and not len(self._turns) and not self._wirings)
-            if messages is None:
-                return
-            for message in messages:
-                self._take(message)
             if is_idle and self._wirings:
                 self._wire(*self._wirings.popleft())
             if not self._wirings:
                 self._admit(is_idle)
             if not self._pipeline.is_idle:
                 self._step()
+
+    def _listen(self) -> bool:
+        """Hear what has come, and wait for a request where there is none; False at the end of the connection."""
+        is_idle, waited = self._pipeline.is_idle and not self._wirings, len(self._turns)
+        going_on = self._hear(None if is_idle and not waited else 0)
+        if self._just_woken:
+            self._expects_company |= not is_idle and len(self._turns) > waited
+            self._just_woken = False
+        if going_on and is_idle and len(self._turns):
+            return self._gather()
+        return going_on
+
+    def _gather(self) -> bool:
+        """Wait for a moment for what comes together with the first request, if something did the last time.
+
+        The first of several would else have a step for itself, and the others wait for that. One that comes
+        alone, as those of a chat do, does not wait.
+        """
+        going_on, deadline = True, time.monotonic() + TOGETHER_SECONDS
+        while going_on and self._expects_company and self._waiting_tokens() < self._max_step_tokens:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            going_on = self._hear(left)
+        self._expects_company, self._just_woken = len(self._turns) > 1, True
+        return going_on
+
+    def _hear(self, seconds: float | None) -> bool:
+        messages = self._lines.receive(seconds)
+        for message in messages or ():
+            self._take(message)
+        return messages is not None
+
+    def _waiting_tokens(self) -> int:
+        return sum(len(prompt_ids) for prompt_ids, _ in self._turns.items())
 
     def _take(self, message: dict[str, Any]) -> None:
         if "add" in message:
@@ -209,7 +244,7 @@ def main() -> None:
         lines.send({"failed": _last_line(error)})
         raise
     lines.send({"ready": True})
-    PipelineLoop(pipeline, lines, options["max_num_seqs"]).run()
+    PipelineLoop(pipeline, lines, options["max_num_seqs"], options["max_num_batched_tokens"]).run()
 
 
 if __name__ == "__main__":

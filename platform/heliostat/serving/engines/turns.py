@@ -27,6 +27,10 @@ class Turns(Generic[Item]):
         """Queue a request behind those of its group."""
         self._waiting[request_id] = (group, item)
 
+    def items(self) -> list[Item]:
+        """What waits."""
+        return [item for _, item in self._waiting.values()]
+
     def remove(self, request_id: str) -> bool:
         """Take a request out; False when it does not wait."""
         return self._waiting.pop(request_id, None) is not None
