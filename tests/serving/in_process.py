@@ -1,12 +1,8 @@
-"""Pieces of the serving tests: engine configs that leave a core to others, a client without a network, and a
-server with one.
-"""
+"""Pieces of the serving tests: engine configs that leave a core to others, and a client without a network."""
 
-import asyncio
 from contextlib import asynccontextmanager
 
 import httpx
-import uvicorn
 
 from heliostat.serving.api.errors import unknown_model
 from heliostat.serving.config import OpenVINOEngineConfig, TransformersEngineConfig
@@ -24,21 +20,6 @@ async def client_of(application, **options):
     transport = httpx.ASGITransport(application, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway", **options) as client:
         yield client
-
-
-@asynccontextmanager
-async def listening(application, **options):
-    """A real uvicorn in this process; the port on which it serves an ASGI application."""
-    settings = uvicorn.Config(application, port=0, log_level="critical", lifespan="off", **options)
-    server = uvicorn.Server(settings)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
 
 
 class FixedModels:

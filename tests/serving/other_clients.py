@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.peers import Peer, python_of
-from tests.serving.in_process import FixedModels, listening
+from tests.serving.in_process import FixedModels
+from tests.serving.over_http import listening
 from tests.serving.scripted import HERMES_TEMPLATE, ScriptedEngine, served_by, with_template
 
 from heliostat.serving.access.config import AccessConfig, Limits

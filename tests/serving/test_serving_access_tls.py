@@ -9,11 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import ValidationError
-from tests.serving.in_process import listening
+from tests.serving.over_http import listening
 
 from heliostat.errors import ServingError
-from heliostat.serving.access.config import TLSConfig
+from heliostat.serving.access.config import AccessConfig, TLSConfig
 from heliostat.serving.access.tls import server_context, uvicorn_options
+from heliostat.serving.config import ServeConfig
 
 
 def openssl(*arguments: str | Path) -> None:
@@ -144,7 +145,7 @@ async def application(scope, receive, send):
 
 @asynccontextmanager
 async def running(tls: TLSConfig):
-    async with listening(application, **uvicorn_options(tls)) as port:
+    async with listening(application, config=ServeConfig(access=AccessConfig(tls=tls))) as port:
         yield f"https://localhost:{port}"
 
 

@@ -1,4 +1,4 @@
-"""Which requests share the first step behind idleness: the loop of OpenVINO's process, its pipeline scripted."""
+"""Which requests share the first step behind idleness: the loop of OpenVINO's process, over a script."""
 
 import socket
 import threading

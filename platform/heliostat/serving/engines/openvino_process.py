@@ -96,7 +96,7 @@ class PipelineLoop:
                 self._step()
 
     def _listen(self) -> bool:
-        """Hear what has come, and wait for a request where there is none; False at the end of the connection."""
+        """Hear what has come, waiting for a request where there is none; False when the connection ends."""
         is_idle, waited = self._pipeline.is_idle and not self._wirings, len(self._turns)
         going_on = self._hear(None if is_idle and not waited else 0)
         if self._just_woken:
