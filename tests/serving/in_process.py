@@ -23,10 +23,11 @@ async def client_of(application, **options):
 
 
 class FixedModels:
-    """Models that are all there is."""
+    """Models that are all there is; `guards` has the filters of some, by id."""
 
-    def __init__(self, *models) -> None:
+    def __init__(self, *models, guards=None) -> None:
         self._models = {model.id: model for model in models}
+        self._guards = guards or {}
 
     @property
     def names(self) -> list[str]:
@@ -35,4 +36,4 @@ class FixedModels:
     def choose(self, name, session):
         if name not in self._models:
             raise unknown_model(name, self.names)
-        return Chosen(self._models[name], "v1")
+        return Chosen(self._models[name], "v1", guard=self._guards.get(name))

@@ -131,6 +131,7 @@ def refusals() -> dict:
         "model": options("nothing"),
         "context": options(messages=long),
         "value": options(temperature=3),
+        "filter": options("guarded"),
         "embedding": {
             "model": "openai/tiny",
             "input": "Weather? " * 300,

@@ -19,6 +19,8 @@ from heliostat.serving.access.key_store import KeyStore
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.gateway.services import Doormen, Services
+from heliostat.serving.guard.config import GuardConfig, WordsRule
+from heliostat.serving.guard.guard import Guard
 from heliostat.storage import Storage
 
 LANGCHAIN = Peer(
@@ -28,13 +30,14 @@ LANGCHAIN = Peer(
 )
 LITELLM = Peer("litellm", ("litellm==1.110.2", "openai==3.57.0"), ("litellm", "openai"))
 CALL = 'I look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "日本"}}\n</tool_call>'
+NO_WEATHER = WordsRule(id="weather", on="input", action="block", words=("weather",))
 SCRIPT_SECONDS = 120
 
 
 class Endpoint:
     """A gateway that listens, with keys and limits. Its models: `tiny`, the real one; `tools`, the same with
     a template that shows tools; `caller`, which calls a tool and then reads its answer; `json`, which says
-    an object."""
+    an object; `guarded`, which must not be asked of the weather."""
 
     def __init__(self, folder: Path, model: ServedModel) -> None:
         storage = Storage.at(folder)
@@ -47,6 +50,8 @@ class Endpoint:
             replace(model, id="tools", tokenizer=tokenizer),
             served_by(ScriptedEngine(tokenizer, [CALL, "It is sunny."]), id="caller"),
             served_by(ScriptedEngine(tokenizer, ['{"sky": "sunny", "warm": true}']), id="json"),
+            replace(model, id="guarded"),
+            guards={"guarded": Guard.build(GuardConfig(rules=(NO_WEATHER,)))},
         )
         self.application = build_gateway(models, services=self.services)
         self.base_url = ""

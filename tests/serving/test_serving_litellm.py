@@ -98,6 +98,7 @@ async def test_texts_become_vectors_of_length_one(said):
         ("model", "NotFoundError", 404),
         ("context", "ContextWindowExceededError", 400),
         ("value", "BadRequestError", 400),
+        ("filter", "ContentPolicyViolationError", 400),
         ("embedding", "ContextWindowExceededError", 400),
     ],
 )

@@ -139,7 +139,7 @@ async def test_a_client_can_leave_the_cache_aside(client, recording_engine):
 async def test_what_a_rule_blocks_never_reaches_the_engine(client, recording_engine, services):
     refused = await ask(client, **question("Say Abra\u200bcadabra!"))
     assert refused.status_code == 400
-    assert refused.json()["error"]["code"] == "content_policy"
+    assert refused.json()["error"]["code"] == "content_policy_violation"
     assert "'forbidden'" in refused.json()["error"]["message"]
     assert refused.headers["x-should-retry"] == "false"
     assert recording_engine.prompts == []

@@ -16,6 +16,9 @@ from heliostat.serving.guard.review_queue import ReviewQueue
 from heliostat.serving.guard.rules import Finding
 
 NO_RETRY = {"x-should-retry": "false"}
+CODE = "content_policy_violation"
+REJECTED = "The request was rejected as a result of the safety system"
+"""OpenAI's code and words, by which clients know that another request might be answered."""
 Asked = ChatCompletionRequest | CompletionRequest
 
 
@@ -68,7 +71,7 @@ class Guarding:
         if self._queue is None:
             raise RefusedRequest(
                 f"This request needs review by a person (rule {review.held[0]}), and there is no queue",
-                "content_policy",
+                CODE,
                 headers=NO_RETRY,
             )
         tenant, model = context.asker.tenant, context.model or ""
@@ -78,12 +81,10 @@ class Guarding:
         state = "was rejected" if item.status == "rejected" else "waits for a person's review"
         reason = f": {item.reason}" if item.reason else ""
         raise RefusedRequest(
-            f"This request {state} (review {item.id[:12]}){reason}", "content_policy", 403, headers=NO_RETRY
+            f"This request {state} (review {item.id[:12]}){reason}", CODE, 403, headers=NO_RETRY
         )
 
 
 def blocked(finding: Finding) -> RefusedRequest:
     """A rule refuses a request."""
-    return RefusedRequest(
-        f"This request was blocked by the rule '{finding.rule}'", "content_policy", headers=NO_RETRY
-    )
+    return RefusedRequest(f"{REJECTED}: the rule '{finding.rule}' forbids it", CODE, headers=NO_RETRY)
