@@ -65,8 +65,12 @@ def artifacts(place, base, adapters):
 
 
 @pytest.fixture(scope="module")
-async def alone(tiny_openvino_folder, tiny_tokenizer, adapters) -> dict[tuple[str, str], str]:
+def alone(tiny_openvino_folder, tiny_tokenizer, adapters) -> dict[tuple[str, str], str]:
     """What the engine answers when it is asked for one after the other."""
+    return asyncio.run(answers_of(tiny_openvino_folder, tiny_tokenizer, adapters))
+
+
+async def answers_of(tiny_openvino_folder, tiny_tokenizer, adapters) -> dict[tuple[str, str], str]:
     engine = await start_engine(CONFIG.engine, tiny_openvino_folder)
     models = []
     for name in (None, *adapters):

@@ -139,7 +139,11 @@ def test_many_slow_clients_keep_nobody_out(gateway, key):
             each.sendall(head(key)[:40])
         with gateway.client(key) as client:
             assert client.post(CHAT, json=QUESTION).status_code == 200
-        assert all(status_and_code(read_all(each)) == (408, "timeout") for each in crowd)
+        began = time.monotonic()
+        ends = [read_all(each) for each in crowd]
+        assert time.monotonic() - began < SOON, "all are closed"
+        # Whoever said nothing in time, on a busy machine, is closed without an answer.
+        assert {status_and_code(end) for end in ends if end} == {(408, "timeout")}
     finally:
         for each in crowd:
             each.close()

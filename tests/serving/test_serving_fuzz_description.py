@@ -68,6 +68,7 @@ class OneEndpoint(Steering):
             tokens_per_second=0,
             num_generated_tokens=0,
             kv_cache_usage=None,
+            adapters=(),
         )
         version = VersionStatus(
             label="v1",
@@ -76,6 +77,8 @@ class OneEndpoint(Steering):
             engine="transformers",
             fewest_replicas=1,
             most_replicas=1,
+            adapters=(),
+            max_loaded_adapters=1,
             replicas=(replica,),
         )
         return [EndpointStatus(name="tiny", url="http://127.0.0.1", note=None, versions=(version,))]
