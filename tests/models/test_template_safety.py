@@ -35,7 +35,7 @@ SOUND = {
         "{% endfor %}{% endfor %}"
     ),
 }
-NO_JINJA = ["{% for %}", "{{", "{% endif %}", "{% raw %}", "{{ a b }}"]
+NO_JINJA = ["{% for %}", "{{", "{% endif %}", "{{ a b }}"]
 INSIDES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "{{ ''['__class__'] }}",
@@ -49,7 +49,7 @@ INSIDES = [
 ENDLESS = [
     "{% for i in range(10**9) %}x{% endfor %}",
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "{{ 10 ** 10 ** 10 }}",
+    "{{ 10 ** (10 ** 10) }}",
     "{{ 'x' * 10**10 }}",
     "{{ 'x' * 10**8 * messages | length }}",
     "{% macro f(n) %}{{ f(n - 1) }}{{ f(n - 1) }}{% endmacro %}{{ f(40) }}",

@@ -39,6 +39,7 @@ def load_with_adapter(base_folder: Path, adapter_folder: Path, dtype: str = "flo
     if not (adapter_folder / ADAPTER_WEIGHTS_NAME).is_file():  # PEFT would look for a pickle instead
         raise ModelError(f"{adapter_folder}: no {ADAPTER_WEIGHTS_NAME}; save the adapter as safetensors")
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     from heliostat.models.loading import load_model
     from heliostat.models.reward_model import load_reward_model
@@ -47,7 +48,7 @@ def load_with_adapter(base_folder: Path, adapter_folder: Path, dtype: str = "flo
     base = (load_reward_model if scores else load_model)(base_folder, dtype)
     try:
         return PeftModel.from_pretrained(base, str(adapter_folder)).eval()
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{adapter_folder}: does not fit the model in {base_folder}: {reason}") from error
 
