@@ -18,7 +18,7 @@ CONFIGS = {
 async def client_of(application, **options):
     """An HTTP client of an ASGI application in this process."""
     transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", **options) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", **options) as client:
         yield client
 
 

@@ -191,3 +191,51 @@ def test_a_key_opens_the_models_that_its_patterns_name(gate, model, allowed):
 
 def test_the_anonymous_caller_may_do_everything():
     Caller.anonymous("127.0.0.1").check("admin", "any-model")
+
+
+@pytest.fixture
+def keyless(tmp_path) -> Access:
+    return Access(AccessConfig(), KeyStore(Storage.at(tmp_path)), loopback_only=True)
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        {"host": "localhost:8000", "origin": "http://localhost:3000"},
+        {"host": "127.0.0.1:8000"},
+        {"host": "[::1]:8000", "origin": "http://[::1]:3000"},
+        {},
+    ],
+)
+def test_without_keys_whoever_sits_at_the_machine_is_let_in(keyless, sites):
+    headers = [(name.encode(), site.encode()) for name, site in sites.items()]
+    assert keyless.admit(headers, "127.0.0.1", "admin").name == "anonymous"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", ""),
+        ("origin", "http://localhost.evil.example:8000"),
+        ("origin", "http://localhost@evil.example"),
+        ("host", "evil.example:8000"),  # whose name was made to mean this machine
+        ("host", "["),
+        ("Host", "10.0.0.1"),
+    ],
+)
+def test_without_keys_a_page_of_another_site_is_refused(keyless, header):
+    name, site = (part.encode() for part in header)
+    refused = refusal(keyless.admit, [(b"host", b"127.0.0.1"), (name, site)], "127.0.0.1", "chat")
+    assert (refused.status, refused.code) == (403, "permission_denied")
+    assert "heliostat keys create" in str(refused)
+
+
+def test_with_a_key_the_site_does_not_matter(tmp_path):
+    keys = KeyStore(Storage.at(tmp_path))
+    key, _ = keys.create(KeyScope(name="web", tenant="web"))
+    access = Access(AccessConfig(), keys, loopback_only=True)
+    access.refresh()
+    headers = [(b"origin", b"https://our.example"), (b"authorization", f"Bearer {key}".encode())]
+    assert access.admit(headers, "127.0.0.1", "chat").name == "web"

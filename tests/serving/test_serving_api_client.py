@@ -34,7 +34,7 @@ async def ask(tokenizer):
         gateway = build_gateway(FixedModels(served_by(ScriptedEngine(tokenizer, list(scripts)))))
         http = httpx.AsyncClient(transport=httpx.ASGITransport(gateway))
         client = openai.AsyncOpenAI(
-            api_key="none", base_url="http://gateway/v1", http_client=http, max_retries=0
+            api_key="none", base_url="http://localhost/v1", http_client=http, max_retries=0
         )
         clients.append(client)
         return client.chat.completions

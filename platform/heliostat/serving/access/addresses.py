@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from heliostat.serving.access.config import parse_network
 
@@ -63,6 +64,15 @@ class Networks:
 
 
 LOOPBACK = Networks.parse(("127.0.0.0/8", "::1"))
+
+
+def names_this_machine(place: str) -> bool:
+    """Whether an Origin (`http://localhost:3000`) or a Host (`127.0.0.1:8000`) means the machine itself."""
+    try:
+        host = urlsplit(place if "//" in place else f"//{place}").hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or host in LOOPBACK
 
 
 def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Networks) -> str:

@@ -3,10 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from heliostat.errors import ServingError
-from heliostat.serving.access.addresses import LOOPBACK, Networks, client_address
+from heliostat.serving.access.addresses import (
+    LOOPBACK,
+    Networks,
+    client_address,
+    names_this_machine,
+)
 from heliostat.serving.access.callers import Caller, forbidden
 from heliostat.serving.access.config import AccessConfig, Route
 from heliostat.serving.access.key_records import KeyRecord
@@ -19,6 +24,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 LOOK_SECONDS = 1.0
 LATE_SECONDS = 5.0
+MAX_SITE_CHARACTERS = 100
 MESSAGE = "Incorrect or missing API key; send it as 'Authorization: Bearer KEY'"
 
 
@@ -61,12 +67,13 @@ class Access:
         `headers` are ASGI's, `peer` the socket's address.
 
         Raises:
-            RefusedRequest: 401 without a key that is valid, 403 from the wrong network or for another route.
+            RefusedRequest: 401 without a key that is valid, 403 from the wrong network, for another route, or
+                of a web page where no key is needed.
         """
         self._refresh_if_late()
-        given, forwarded_for = _read(headers)
-        address = client_address(peer, forwarded_for, self._trusted)
-        caller = self._caller(given, address)
+        read = _read(headers)
+        address = client_address(peer, read.forwarded_for, self._trusted)
+        caller = self._caller(read, address)
         if route == "admin" and address not in self._admin:
             raise forbidden("Administration is not open to your network")
         caller.check(route)
@@ -93,8 +100,10 @@ class Access:
         if not self._looking and time.monotonic() - self._looked > LATE_SECONDS:
             self.refresh()
 
-    def _caller(self, given: list[bytes], address: str) -> Caller:
+    def _caller(self, read: "_Read", address: str) -> Caller:
+        given = read.authorization
         if not self._keys.required and address in LOOPBACK:
+            _refuse_other_sites(read.sites)
             return Caller.anonymous(address)
         if len(given) > 1:
             _refuse("Several Authorization headers; send one")
@@ -114,18 +123,44 @@ class Access:
         return _caller_of(record, address)
 
 
-def _read(headers: Headers) -> tuple[list[bytes], list[str]]:
-    """The values of all Authorization and X-Forwarded-For headers, in their order."""
-    given: list[bytes] = []
-    forwarded_for: list[str] = []
+class _Read(NamedTuple):
+    """The values of headers that count here, in their order."""
+
+    authorization: list[bytes]
+    forwarded_for: list[str]
+    sites: list[str]
+    """Of Origin and Host."""
+
+
+_COUNTING = {b"authorization", b"x-forwarded-for", b"origin", b"host"}
+
+
+def _read(headers: Headers) -> _Read:
+    read = _Read([], [], [])
     for name, value in headers:
-        if len(name) in (13, 15):
-            lowered = name.lower()
-            if lowered == b"authorization":
-                given.append(value)
-            elif lowered == b"x-forwarded-for":
-                forwarded_for.append(value.decode("latin-1"))
-    return given, forwarded_for
+        lowered = name.lower()
+        if lowered not in _COUNTING:
+            continue
+        if lowered == b"authorization":
+            read.authorization.append(value)
+        elif lowered == b"x-forwarded-for":
+            read.forwarded_for.append(value.decode("latin-1"))
+        else:
+            read.sites.append(value.decode("latin-1"))
+    return read
+
+
+def _refuse_other_sites(sites: Iterable[str]) -> None:
+    """Whoever sits at this machine needs no key, but the pages in their browser are others': one may post
+    here (its Origin tells), or give this machine a name of its own (the Host tells).
+    """
+    for site in sites:
+        if not names_this_machine(site):
+            shown = site[:MAX_SITE_CHARACTERS]
+            raise forbidden(
+                f"A gateway without keys answers this machine only, and this request is of '{shown}'; "
+                "make a key with 'heliostat keys create NAME' and send it"
+            )
 
 
 def _caller_of(record: KeyRecord, address: str) -> Caller:
