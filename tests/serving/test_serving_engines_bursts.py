@@ -1,4 +1,4 @@
-"""Which requests share the first step behind idleness: the loop of OpenVINO's process, over a script."""
+"""Which requests share a step behind idleness or an answer's end: the loop of OpenVINO's process."""
 
 import socket
 import threading
@@ -10,6 +10,7 @@ from openvino_genai import GenerationFinishReason
 
 from heliostat.serving.engines import openvino_process
 from heliostat.serving.engines.openvino_process import Lines, PipelineLoop
+from heliostat.serving.engines.patience import Patience
 
 PROMPT = [1, 2, 3]
 LONG_SECONDS = 60
@@ -138,3 +139,43 @@ def came_during_the_first_step(pipeline, send, ours) -> None:
     send("b")
     ends(pipeline, ours)
     makes(pipeline, ours, 2)
+
+
+def test_a_step_waits_for_what_follows_an_answer_that_has_ended(scripted, monkeypatch):
+    pipeline, send, ours = scripted
+    monkeypatch.setattr(openvino_process, "NEXT_SECONDS", LONG_SECONDS)
+    send("a")
+    begins(pipeline)
+    send("b")
+    ends(pipeline, ours)
+    makes(pipeline, ours, 1)
+    send("c")  # a has ended, b goes on
+    begins(pipeline)
+    monkeypatch.setattr(openvino_process, "NEXT_SECONDS", 0)
+    ends(pipeline, ours)
+    makes(pipeline, ours, 1)
+    assert pipeline.begun == [1, 2, 2, 1]
+
+
+def test_a_step_waits_no_more_where_nothing_followed(scripted, monkeypatch):
+    pipeline, send, ours = scripted
+    monkeypatch.setattr(openvino_process, "NEXT_SECONDS", 0.01)
+    came_during_the_first_step(pipeline, send, ours)
+    monkeypatch.setattr(openvino_process, "NEXT_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr(openvino_process, "TOGETHER_SECONDS", 0)
+    came_during_the_first_step(pipeline, send, ours)
+    assert pipeline.begun == [1, 2, 1] * 2
+
+
+def test_waits_in_vain_make_the_next_ones_rarer_and_one_that_pays_ends_that():
+    patience, tried = Patience(most_skips=7), []
+    for time in range(40):
+        if patience.is_worth_it():
+            tried.append(time)
+            patience.learn(paid=False)
+    assert tried == [0, 2, 6, 14, 22, 30, 38]
+    for _ in range(6):
+        assert not patience.is_worth_it()
+    assert patience.is_worth_it()
+    patience.learn(paid=True)
+    assert patience.is_worth_it()

@@ -26,6 +26,7 @@ import orjson
 from heliostat.errors import ServingError
 from heliostat.serving.engines.lora_folder import LoraFolder
 from heliostat.serving.engines.openvino_pipeline import Pipeline, adapter_config, generation_config
+from heliostat.serving.engines.patience import Patience
 from heliostat.serving.engines.turns import Turns
 
 FINISH_REASONS = {genai.GenerationFinishReason.STOP: "stop", genai.GenerationFinishReason.LENGTH: "length"}
@@ -33,6 +34,9 @@ PATIENCE_SECONDS = 2.0
 """How long requests of one adapter go on joining a batch while those of another wait for it to end."""
 TOGETHER_SECONDS = 0.003
 """Requests that a gateway gets at once come to the engine one or two milliseconds apart."""
+NEXT_SECONDS = 0.006
+"""A client's next request is here so soon behind the end of its last answer, if it has one."""
+MOST_SKIPS = 63
 USAGE_SECONDS = 0.5
 """The share of the cache in use is looked at this often."""
 
@@ -74,6 +78,8 @@ class PipelineLoop:
         self._max_step_tokens = max_step_tokens
         self._expects_company = False
         self._just_woken = False
+        self._num_ended = 0
+        self._patience = Patience(MOST_SKIPS)
         self._handles: dict[str, tuple[Any, bool]] = {}
         """By request id: the pipeline's handle, and whether logprobs are wanted."""
         self._turns: Turns[tuple[list[int], Any]] = Turns(PATIENCE_SECONDS)
@@ -102,8 +108,11 @@ class PipelineLoop:
         if self._just_woken:
             self._expects_company |= not is_idle and len(self._turns) > waited
             self._just_woken = False
+        ended, self._num_ended = self._num_ended, 0
         if going_on and is_idle and len(self._turns):
             return self._gather()
+        if going_on and ended and not is_idle and not len(self._turns) and self._patience.is_worth_it():
+            return self._await_next(ended)
         return going_on
 
     def _gather(self) -> bool:
@@ -119,6 +128,18 @@ class PipelineLoop:
                 break
             going_on = self._hear(left)
         self._expects_company, self._just_woken = len(self._turns) > 1, True
+        return going_on
+
+    def _await_next(self, num_ended: int) -> bool:
+        """Wait for a moment for what clients send next whose answers have just ended.
+
+        A batch of clients that each send one request behind the other would else miss a step each time, a
+        long one where prompts of others are read in it.
+        """
+        going_on, deadline = True, time.monotonic() + NEXT_SECONDS
+        while going_on and len(self._turns) < num_ended and (left := deadline - time.monotonic()) > 0:
+            going_on = self._hear(left)
+        self._patience.learn(paid=len(self._turns) > 0)
         return going_on
 
     def _hear(self, seconds: float | None) -> bool:
@@ -221,6 +242,7 @@ class PipelineLoop:
             finish_reason = FINISH_REASONS.get(output.finish_reason)
         if finish_reason:
             del self._handles[request_id]
+            self._num_ended += 1
         elif not token_ids and handle.get_status() == genai.GenerationStatus.IGNORED:
             del self._handles[request_id]
             reason = "no room for it in the KV cache; raise engine.cache_size_gb or send a shorter prompt"
