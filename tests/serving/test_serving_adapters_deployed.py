@@ -177,7 +177,9 @@ def test_status_shows_the_adapters_and_where_they_are(endpoint, artifacts):
         assert time.monotonic() < deadline, row("many:a")
         time.sleep(0.1)
     assert row("many:a")[-2:] == ["adapter", artifacts["a"].id]
-    assert 'running_lora_adapters=""' in httpx.get(f"{endpoint.url}/metrics").text
+    while 'running_lora_adapters=""' not in httpx.get(f"{endpoint.url}/metrics").text:
+        assert time.monotonic() < deadline, "those of the tests before are over"
+        time.sleep(0.1)
 
 
 def test_an_adapter_of_another_model_is_refused_and_all_goes_on_as_it_was(
