@@ -30,6 +30,9 @@ LANGCHAIN = Peer(
 )
 LITELLM = Peer("litellm", ("litellm==1.110.2", "openai==3.57.0"), ("litellm", "openai"))
 CALL = 'I look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "日本"}}\n</tool_call>'
+CALLED_AND_ANSWERED = {"call": ["weather", {"city": "日本"}], "text": "I look.", "then": "It is sunny."}
+CALLED_IN_A_STREAM = {"calls": [["weather", {"city": "日本"}]], "text": "I look."}
+"""What every client makes of `CALL`, whole and streamed."""
 NO_WEATHER = WordsRule(id="weather", on="input", action="block", words=("weather",))
 SCRIPT_SECONDS = 120
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from tests.serving.other_clients import LANGCHAIN, endpoint_at
+from tests.serving.other_clients import CALLED_AND_ANSWERED, CALLED_IN_A_STREAM, LANGCHAIN, endpoint_at
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 SCENES = (
@@ -74,15 +74,11 @@ async def test_a_forced_tool_is_called(said):
 
 
 async def test_a_tool_is_called_and_its_result_answered(said):
-    assert said["tools"] == {
-        "call": ["weather", {"city": "日本"}],
-        "text": "I look.",
-        "then": "It is sunny.",
-    }
+    assert said["tools"] == CALLED_AND_ANSWERED
 
 
 async def test_a_call_is_put_together_from_a_stream(said):
-    assert said["tools_streamed"] == {"calls": [["weather", {"city": "日本"}]], "text": "I look."}
+    assert said["tools_streamed"] == CALLED_IN_A_STREAM
 
 
 async def test_texts_become_vectors_of_length_one(said):
