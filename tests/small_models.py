@@ -38,6 +38,16 @@ def small_llama(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def exported(model_folder: Path, folder: Path, scheme: str = "fp32") -> Path:
+    """A model as OpenVINO's engine serves it, written into an empty folder; returns that."""
+    from heliostat.compression.config import OpenVINOConfig
+    from heliostat.compression.openvino_export import export_steps
+
+    for _ in export_steps(model_folder, folder, OpenVINOConfig(scheme=scheme)):
+        pass
+    return folder
+
+
 def small_deepseek(folder: Path, **changes: Any) -> Path:
     """A DeepSeek-V3 of three layers, two of them with eight experts in two groups; returns its folder."""
     import torch

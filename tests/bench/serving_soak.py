@@ -175,18 +175,13 @@ def _config(tiny: bool) -> ServeConfig:
 def _tiny() -> Artifact:
     """A model of nothing, exported on the spot."""
     from tests.serving.test_serving_deploy import publish_quantized
-    from tests.small_models import small_llama
-
-    from heliostat.compression.config import OpenVINOConfig
-    from heliostat.compression.openvino_export import export_steps
+    from tests.small_models import exported, small_llama
 
     folder = cache_folder() / "serving-soak-tiny"
     shutil.rmtree(folder, ignore_errors=True)
-    exported = folder / "exported"
-    exported.mkdir(parents=True)
-    for _ in export_steps(small_llama(folder / "model"), exported, OpenVINOConfig(scheme="int8")):
-        pass
-    return publish_quantized(Workspace.resolve(str(folder / "workspace")), exported, "tiny")
+    (folder / "exported").mkdir(parents=True)
+    model = exported(small_llama(folder / "model"), folder / "exported", "int8")
+    return publish_quantized(Workspace.resolve(str(folder / "workspace")), model, "tiny")
 
 
 def _fresh_workspace() -> Workspace:

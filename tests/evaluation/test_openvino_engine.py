@@ -1,6 +1,7 @@
 """An exported folder answers as the transformers folder that it was made of."""
 
 import pytest
+from tests.small_models import exported
 
 from heliostat.evaluation.local_model import LocalModel
 from heliostat.evaluation.requests import Choose, Continue, Read
@@ -10,12 +11,7 @@ pytestmark = pytest.mark.heavy
 
 @pytest.fixture(scope="module")
 def models(tiny_model_folder, tmp_path_factory):
-    from heliostat.compression.config import OpenVINOConfig
-    from heliostat.compression.openvino_export import export_steps
-
-    folder = tmp_path_factory.mktemp("exported")
-    for _ in export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32")):
-        pass
+    folder = exported(tiny_model_folder, tmp_path_factory.mktemp("exported"))
     return LocalModel(tiny_model_folder), LocalModel(folder)
 
 

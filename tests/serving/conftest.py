@@ -7,6 +7,7 @@ import pytest
 from tests.serving.deployed import gateway_of
 from tests.serving.in_process import CONFIGS, FixedModels, client_of
 from tests.serving.scripted import prose_tokenizer
+from tests.small_models import exported
 
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
@@ -23,13 +24,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_openvino_folder(tiny_model_folder, tmp_path_factory) -> Path:
-    from heliostat.compression.config import OpenVINOConfig
-    from heliostat.compression.openvino_export import export_steps
-
-    folder = tmp_path_factory.mktemp("tiny-openvino")
-    for _ in export_steps(tiny_model_folder, folder, OpenVINOConfig(scheme="fp32")):
-        pass
-    return folder
+    return exported(tiny_model_folder, tmp_path_factory.mktemp("tiny-openvino"))
 
 
 @pytest.fixture(scope="session")

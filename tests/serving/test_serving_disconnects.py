@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 from tests.serving.in_process import FixedModels
 from tests.serving.over_http import Leaving, RawClient, listening
+from tests.small_models import exported, small_llama
 
 from heliostat.serving.access.config import AccessConfig, Limits
 from heliostat.serving.access.key_records import KeyScope
@@ -35,7 +36,8 @@ SECRET = "s3cret"
 ALLOWED_SECONDS = 0.05
 """Beside one decode step."""
 REPEATS = 5
-LONG, SHORT = 440, 1
+LONG, SHORT = 8000, 1
+"""Tokens: seconds of work for the tiny models, more than a pause of a busy machine; and a single step."""
 
 
 class TimedEngine:
@@ -110,9 +112,18 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> float:
     return time.monotonic()
 
 
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    """A tiny model with a context for long answers."""
+    return small_llama(tmp_path_factory.mktemp("long-winded"), max_position_embeddings=2 * LONG)
+
+
 @pytest.fixture(scope="module", params=list(ONE_AT_A_TIME))
-async def engine(request, folders):
-    engine = await start_engine(ONE_AT_A_TIME[request.param], folders[request.param])
+async def engine(request, model_folder, tmp_path_factory):
+    folder = model_folder
+    if request.param == "openvino":
+        folder = exported(model_folder, tmp_path_factory.mktemp("long-winded-openvino"))
+    engine = await start_engine(ONE_AT_A_TIME[request.param], folder)
     yield engine
     await engine.close()
 
@@ -128,7 +139,7 @@ async def whole_way(engine, tokenizer, folder, storage):
     limit = max_context_tokens(folder)
     replica = Replica("one", "app", "127.0.0.1", channel.port, 8, engine.capabilities, limit)
     await fleet.update(Snapshot(1, replicas=(replica,)))
-    model = ServedModel("tiny", 1, tokenizer, fleet.engine("app"), limit, 460, 16)
+    model = ServedModel("tiny", 1, tokenizer, fleet.engine("app"), limit, LONG, 16)
     async with listening(build_gateway(FixedModels(model), None, services)) as port:
         yield Way(port, key, timed, channel, services)
     await fleet.close()
@@ -136,8 +147,8 @@ async def whole_way(engine, tokenizer, folder, storage):
 
 
 @pytest.fixture
-async def way(engine, tiny_tokenizer, tiny_model_folder, workspace):
-    async with whole_way(engine, tiny_tokenizer, tiny_model_folder, workspace.storage) as way:
+async def way(engine, tiny_tokenizer, model_folder, workspace):
+    async with whole_way(engine, tiny_tokenizer, model_folder, workspace.storage) as way:
         yield way
 
 

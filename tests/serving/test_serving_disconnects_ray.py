@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 from tests.serving.test_serving_deploy import MESSAGES, publish_quantized
-from tests.small_models import small_llama
+from tests.small_models import exported, small_llama
 
 from heliostat.config import Resources
 from heliostat.serving.config import OpenVINOEngineConfig, ServeConfig
@@ -23,14 +23,10 @@ REPEATS = 5
 @pytest.fixture
 def endpoint(ray_cluster, tmp_path):
     """One request at a time, each step of which takes a millisecond or more."""
-    from heliostat.compression.config import OpenVINOConfig
-    from heliostat.compression.openvino_export import export_steps
-
     shape = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8}
     model = small_llama(tmp_path / "model", max_position_embeddings=2048, **shape)
     (tmp_path / "exported").mkdir()
-    for _ in export_steps(model, tmp_path / "exported", OpenVINOConfig(scheme="fp32")):
-        pass
+    exported(model, tmp_path / "exported")
     workspace = Workspace.resolve(str(tmp_path / "workspace"))
     artifact = publish_quantized(workspace, tmp_path / "exported", "narrow")
     engine = OpenVINOEngineConfig(num_threads=1, max_num_seqs=1, prefix_caching=False)
