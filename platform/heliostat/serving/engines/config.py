@@ -30,6 +30,9 @@ class OpenVINOEngineConfig(Config):
     """bf16 reads long prompts faster on CPUs with AMX, and changes answers a little."""
     kv_cache_precision: Literal["f16", "u8"] = "f16"
     """u8 halves the cache's memory; a request's answer then depends on which others run beside it."""
+    dynamic_quantization_group_size: int = Field(default=32, ge=0)
+    """With weights in INT8 or INT4, so many activations of a row share a scale; 0 leaves them as they are.
+    A large group that divides the layers' widths is faster and changes answers more."""
     stall_timeout_seconds: float = Field(default=60, gt=0)
     """With requests waiting and no step in this time, the engine counts as hung and is restarted."""
 

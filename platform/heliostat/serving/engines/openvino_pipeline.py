@@ -93,6 +93,7 @@ class Pipeline:
         properties = {
             "INFERENCE_PRECISION_HINT": options["inference_precision"],
             "KV_CACHE_PRECISION": options["kv_cache_precision"],
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": options["dynamic_quantization_group_size"],
         }
         if options["num_threads"]:
             properties["INFERENCE_NUM_THREADS"] = options["num_threads"]
