@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.serving.deployed import gateway_of
-from tests.serving.in_process import CONFIGS, FixedModels, client_of
+from tests.serving.in_process import CONFIGS, LONG, FixedModels, client_of
 from tests.serving.scripted import prose_tokenizer
-from tests.small_models import exported
+from tests.small_models import exported, small_llama
 
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
@@ -51,8 +51,13 @@ def adapters(tiny_model_folder, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def folders(tiny_model_folder, tiny_openvino_folder) -> dict[str, Path]:
-    return {"transformers": tiny_model_folder, "openvino": tiny_openvino_folder}
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """The tiny model for each engine, with a context for long answers."""
+    folder = small_llama(tmp_path_factory.mktemp("long-winded"), max_position_embeddings=2 * LONG)
+    return {
+        "transformers": folder,
+        "openvino": exported(folder, tmp_path_factory.mktemp("long-winded-openvino")),
+    }
 
 
 @pytest.fixture(scope="session", params=["transformers", "openvino"])

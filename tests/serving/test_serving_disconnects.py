@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.serving.in_process import FixedModels
+from tests.serving.in_process import LONG, FixedModels
 from tests.serving.over_http import Leaving, RawClient, listening
-from tests.small_models import exported, small_llama
 
 from heliostat.serving.access.config import AccessConfig, Limits
 from heliostat.serving.access.key_records import KeyScope
@@ -36,8 +35,8 @@ SECRET = "s3cret"
 ALLOWED_SECONDS = 0.05
 """Beside one decode step."""
 REPEATS = 5
-LONG, SHORT = 8000, 1
-"""Tokens: seconds of work for the tiny models, more than a pause of a busy machine; and a single step."""
+SHORT = 1
+"""Tokens: a single step."""
 
 
 class TimedEngine:
@@ -112,18 +111,9 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> float:
     return time.monotonic()
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    """A tiny model with a context for long answers."""
-    return small_llama(tmp_path_factory.mktemp("long-winded"), max_position_embeddings=2 * LONG)
-
-
 @pytest.fixture(scope="module", params=list(ONE_AT_A_TIME))
-async def engine(request, model_folder, tmp_path_factory):
-    folder = model_folder
-    if request.param == "openvino":
-        folder = exported(model_folder, tmp_path_factory.mktemp("long-winded-openvino"))
-    engine = await start_engine(ONE_AT_A_TIME[request.param], folder)
+async def engine(request, folders):
+    engine = await start_engine(ONE_AT_A_TIME[request.param], folders[request.param])
     yield engine
     await engine.close()
 
@@ -147,8 +137,8 @@ async def whole_way(engine, tokenizer, folder, storage):
 
 
 @pytest.fixture
-async def way(engine, tiny_tokenizer, model_folder, workspace):
-    async with whole_way(engine, tiny_tokenizer, model_folder, workspace.storage) as way:
+async def way(engine, tiny_tokenizer, folders, workspace):
+    async with whole_way(engine, tiny_tokenizer, folders["transformers"], workspace.storage) as way:
         yield way
 
 
