@@ -1,5 +1,6 @@
 """Real engines on the tiny model: transformers as it is, OpenVINO on an fp32 export of it."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,13 @@ def served(tiny_served, recording_engine) -> ServedModel:
 async def client(served):
     async with client_of(build_gateway(FixedModels(served))) as client:
         yield client
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """Time stands still for a gateway in this process: no minute ends between two requests."""
+    moment = time.time()
+    monkeypatch.setattr(time, "time", lambda: moment)
 
 
 @pytest.fixture(scope="session")
