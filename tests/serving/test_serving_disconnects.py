@@ -33,7 +33,7 @@ ONE_AT_A_TIME = {
 SECRET = "s3cret"
 ALLOWED_SECONDS = 0.05
 """Beside one decode step."""
-REPEATS = 5
+REPEATS = 9
 SHORT = 1
 """Tokens: a single step."""
 

@@ -17,7 +17,7 @@ from heliostat.workspace import Workspace
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ALLOWED_SECONDS = 0.05
 LONG = 8000
-REPEATS = 5
+REPEATS = 9
 
 
 @pytest.fixture
