@@ -16,6 +16,7 @@ LITTLE = Resources(num_cpus=0.1)
 SLOW_PACKAGE = """
 import pathlib, time, slow_package.part
 here = pathlib.Path(__file__)
+here.with_name("importing").touch()
 deadline = time.monotonic() + 60
 while not here.with_name("go_on").exists() and time.monotonic() < deadline:
     time.sleep(0.05)
@@ -28,13 +29,12 @@ def test_a_cancelled_task_finishes_its_import_first(ray_cluster, tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text(SLOW_PACKAGE)
     (package / "part.py").write_text("")
-    began, ended, slept = (tmp_path / name for name in ("began", "ended", "slept"))
+    heard, ended, slept = (tmp_path / name for name in ("heard", "ended", "slept"))
 
     # within the test, so that workers, which do not see this file, are sent the functions themselves
     def import_slowly():
         yield "started"
         sys.path.insert(0, str(tmp_path))
-        began.touch()
         try:
             importlib.import_module("slow_package")
             for _ in range(1200):  # a long sleep would not be interrupted: workers are sent no signals
@@ -44,16 +44,21 @@ def test_a_cancelled_task_finishes_its_import_first(ray_cluster, tmp_path):
             ended.touch()
 
     def fail():
-        while not began.exists():
+        while not (heard.exists() and (package / "importing").exists()):
             time.sleep(0.05)
-        time.sleep(1)  # what Ray itself does around a yield is over, and the import under way
         raise ModelError("this one fails while the other one imports")
         yield
 
     importing, failing = (streaming_task(task, LITTLE).remote() for task in (import_slowly, fail))
     seen = []
+
+    def listen():
+        for _, item in stream({"importing": importing, "failing": failing}):
+            seen.append(item)
+            heard.touch()
+
     with pytest.raises(ModelError, match="while the other one imports"):
-        seen.extend(item for _, item in stream({"importing": importing, "failing": failing}))
+        listen()
     assert seen == ["started"]
     time.sleep(1)  # the interrupt has come
     assert not ended.exists(), "the import is not broken off"

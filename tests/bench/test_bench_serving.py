@@ -293,9 +293,7 @@ def test_a_meter_sees_the_work_and_memory_of_what_a_process_started():
     import subprocess
     import sys
 
-    work = (
-        "import time\nheld = bytearray(60_000_000)\nend = time.time() + 1.5\nwhile time.time() < end: pass\n"
-    )
+    work = "import time\nheld = bytearray(60_000_000)\nend = time.time() + 4\nwhile time.time() < end: pass\n"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
     process = subprocess.Popen([sys.executable, "-c", code])
     with Meter(ProcessTree(process.pid)) as meter:

@@ -289,13 +289,15 @@ def gpt2() -> tuple[FastEncoder, PreTrainedTokenizerFast]:
 def test_is_at_least_twice_as_fast_as_the_tokenizer(gpt2):
     encoder, tokenizer = gpt2
     texts = [ENGLISH[start : start + 3000] for start in range(0, len(ENGLISH), 3000)]
-    seconds = []
-    for encode in (encoder.encode_batch, lambda batch: ids_of(tokenizer, batch)):
-        encode(texts)
+
+    def seconds_taken(encode) -> float:
         start = time.process_time()
         encode(texts)
-        seconds.append(time.process_time() - start)
-    assert seconds[0] < seconds[1] / 2
+        return time.process_time() - start
+
+    ours = min(seconds_taken(encoder.encode_batch) for _ in range(5))
+    its_own = min(seconds_taken(lambda batch: ids_of(tokenizer, batch)) for _ in range(5))
+    assert ours < its_own / 2
 
 
 @pytest.mark.slow

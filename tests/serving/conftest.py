@@ -1,13 +1,14 @@
 """Real engines on the tiny model: transformers as it is, OpenVINO on an fp32 export of it."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.serving.deployed import gateway_of
-from tests.serving.in_process import CONFIGS, FixedModels, client_of
+from tests.serving.in_process import CONFIGS, LONG, FixedModels, client_of
 from tests.serving.scripted import prose_tokenizer
-from tests.small_models import exported
+from tests.small_models import exported, small_llama
 
 from heliostat.serving.api.answering import ServedModel
 from heliostat.serving.engines.interface import SamplingParameters
@@ -51,8 +52,13 @@ def adapters(tiny_model_folder, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def folders(tiny_model_folder, tiny_openvino_folder) -> dict[str, Path]:
-    return {"transformers": tiny_model_folder, "openvino": tiny_openvino_folder}
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """The tiny model for each engine, with a context for long answers."""
+    folder = small_llama(tmp_path_factory.mktemp("long-winded"), max_position_embeddings=2 * LONG)
+    return {
+        "transformers": folder,
+        "openvino": exported(folder, tmp_path_factory.mktemp("long-winded-openvino")),
+    }
 
 
 @pytest.fixture(scope="session", params=["transformers", "openvino"])
@@ -118,6 +124,13 @@ def served(tiny_served, recording_engine) -> ServedModel:
 async def client(served):
     async with client_of(build_gateway(FixedModels(served))) as client:
         yield client
+
+
+@pytest.fixture
+def still_clock(monkeypatch):
+    """Time stands still for a gateway in this process: no minute ends between two requests."""
+    moment = time.time()
+    monkeypatch.setattr(time, "time", lambda: moment)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ import httpx
 import uvicorn
 from starlette.routing import Route
 from tests.serving.in_process import FixedModels
+from tests.serving.over_http import written
 from tests.serving.scripted import ScriptedEngine, served_by
 
 from heliostat.serving.access.config import AccessConfig
@@ -83,10 +83,9 @@ class Gateway:
         transport = httpx.HTTPTransport(local_address=source)
         return httpx.Client(base_url=self.url, headers=headers, transport=transport, timeout=30, **options)
 
-    def audit(self) -> list[dict]:
-        """The lines of the audit log, which is closed."""
-        self.services.doormen.audit.close()
-        return [json.loads(line) for line in self.services.doormen.audit.path.read_text().splitlines()]
+    def audit(self, count: int) -> list[dict]:
+        """The lines of the audit log, which is closed once it has so many."""
+        return asyncio.run(written(self.services.doormen.audit, count))
 
     def raw(self, *pieces: bytes, seconds: float = 5, pause: float = 0) -> bytes:
         """What comes back for these bytes until the server closes, or has been silent for so long."""

@@ -12,6 +12,8 @@ CONFIGS = {
     "transformers": TransformersEngineConfig(num_threads=1),
     "openvino": OpenVINOEngineConfig(num_threads=1),
 }
+LONG = 8000
+"""Tokens: seconds of work for the tiny model of `folders`, more than a pause of a busy machine."""
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The gateway behind its own HTTP server, in this process, and clients that go away in every way there is."""
 
 import asyncio
+import json
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Literal
 import uvicorn
 from tests.bench.serving_load import request_bytes
 
+from heliostat.serving.access.audit import AuditLog
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.gateway.http_server import server_config
 from heliostat.serving.ports import LOST_AFTER_SECONDS, listening_socket
@@ -29,6 +31,15 @@ async def listening(
     yield listener.getsockname()[1]
     server.should_exit = True
     await serving
+
+
+async def written(audit: AuditLog, count: int) -> list[dict]:
+    """The lines of an audit log, which is closed once it has so many: each is written behind its answer."""
+    async with asyncio.timeout(10):
+        while audit.path.read_bytes().count(b"\n") < count:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(audit.close)
+    return [json.loads(line) for line in audit.path.read_text().splitlines()]
 
 
 def post_bytes(path: str, body: dict, key: str | None = None) -> bytes:

@@ -133,7 +133,7 @@ def test_no_name_forges_a_line_of_the_audit_log(tmp_path, prose):
             for changes in ({"model": forged}, {"user": forged}, {"stop": [forged]}, {"seed": forged}):
                 client.post(CHAT, json=QUESTION | changes, headers={"x-session-id": "a" * 100})
             client.get("/v1/models/x%0a%7b%22tenant%22:%22admin%22%7d")
-        assert {line["tenant"] for line in gateway.audit()} == {"acme"}
+        assert {line["tenant"] for line in gateway.audit(5)} == {"acme"}
         written = gateway.services.doormen.audit.path.read_bytes()
     assert len(written.splitlines()) == 5
     assert b"\x1b" not in written

@@ -3,7 +3,6 @@ time, so that whoever waits behind shows when the slot was free.
 """
 
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -11,9 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from tests.serving.in_process import FixedModels
-from tests.serving.over_http import Leaving, RawClient, listening
-from tests.small_models import exported, small_llama
+from tests.serving.in_process import LONG, FixedModels
+from tests.serving.over_http import Leaving, RawClient, listening, written
 
 from heliostat.serving.access.config import AccessConfig, Limits
 from heliostat.serving.access.key_records import KeyScope
@@ -35,9 +33,9 @@ ONE_AT_A_TIME = {
 SECRET = "s3cret"
 ALLOWED_SECONDS = 0.05
 """Beside one decode step."""
-REPEATS = 5
-LONG, SHORT = 8000, 1
-"""Tokens: seconds of work for the tiny models, more than a pause of a busy machine; and a single step."""
+REPEATS = 9
+SHORT = 1
+"""Tokens: a single step."""
 
 
 class TimedEngine:
@@ -97,11 +95,9 @@ class Way:
         lines = self.services.metrics.exposition().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name + "{"))
 
-    async def written(self) -> list[dict]:
-        """The audit log, to its end."""
-        audit = self.services.doormen.audit
-        await asyncio.to_thread(audit.close)
-        return [json.loads(line) for line in audit.path.read_text().splitlines()]
+    async def written(self, count: int) -> list[dict]:
+        """The audit log, closed once it has so many lines."""
+        return await written(self.services.doormen.audit, count)
 
 
 async def until(condition: Callable[[], object], seconds: float = 20) -> float:
@@ -112,18 +108,9 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> float:
     return time.monotonic()
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    """A tiny model with a context for long answers."""
-    return small_llama(tmp_path_factory.mktemp("long-winded"), max_position_embeddings=2 * LONG)
-
-
 @pytest.fixture(scope="module", params=list(ONE_AT_A_TIME))
-async def engine(request, model_folder, tmp_path_factory):
-    folder = model_folder
-    if request.param == "openvino":
-        folder = exported(model_folder, tmp_path_factory.mktemp("long-winded-openvino"))
-    engine = await start_engine(ONE_AT_A_TIME[request.param], folder)
+async def engine(request, folders):
+    engine = await start_engine(ONE_AT_A_TIME[request.param], folders[request.param])
     yield engine
     await engine.close()
 
@@ -147,8 +134,8 @@ async def whole_way(engine, tokenizer, folder, storage):
 
 
 @pytest.fixture
-async def way(engine, tiny_tokenizer, model_folder, workspace):
-    async with whole_way(engine, tiny_tokenizer, model_folder, workspace.storage) as way:
+async def way(engine, tiny_tokenizer, folders, workspace):
+    async with whole_way(engine, tiny_tokenizer, folders["transformers"], workspace.storage) as way:
         yield way
 
 
@@ -193,8 +180,9 @@ async def test_who_waits_has_the_slot_within_a_step_of_a_clients_leaving(way, st
     print(f"{1000 * statistics.median(steps):.2f} ms, a first token on its own {1000 * alone:.1f} ms")
     assert min(taken) > 0  # it did wait
     assert statistics.median(taken) < alone + statistics.median(steps) + ALLOWED_SECONDS
+    lines = await way.written(3 * REPEATS)
     assert way.counted("heliostat_requests_in_progress") == 0
-    left_early = [line for line in await way.written() if line["status"] == 499]
+    left_early = [line for line in lines if line["status"] == 499]
     assert len(left_early) == REPEATS
     if stream:
         assert 0 < left_early[0]["completion_tokens"] < LONG
@@ -222,5 +210,5 @@ async def test_who_leaves_before_the_first_token_never_gets_the_slot(way, stream
     await asyncio.sleep(0.2)
     assert way.engine.stats().num_steps == steps  # nothing of theirs is worked on
     assert set(way.engine.first_at) == {running}
+    assert [line["status"] for line in await way.written(REPEATS + 1)] == [499] * (REPEATS + 1)
     assert way.counted("heliostat_requests_in_progress") == 0
-    assert [line["status"] for line in await way.written()] == [499] * (REPEATS + 1)

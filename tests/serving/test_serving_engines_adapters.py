@@ -76,17 +76,20 @@ async def test_requests_of_several_adapters_at_once_each_get_their_own(dressed, 
 
 
 async def test_a_waiting_request_can_be_aborted_at_once(dressed, prompts):
-    long = SamplingParameters(max_tokens=300, temperature=0, logit_bias=())
+    long = SamplingParameters(max_tokens=1000, temperature=0, ignore_eos=True)
+    before = dressed.stats().num_generated_tokens
     running = asyncio.create_task(collect(dressed, prompts[1], long, "a"))
-    await asyncio.sleep(0.05)
+    while dressed.stats().num_generated_tokens == before:
+        await asyncio.sleep(0.001)
     waiting = dressed.generate(prompts[1], GREEDY, "waits", "b")
     first = asyncio.ensure_future(anext(waiting))
-    await asyncio.sleep(0.05)
-    assert dressed.stats().num_waiting >= 1
+    await asyncio.sleep(0)
+    assert dressed.stats().num_waiting == 1
     await dressed.abort("waits")
     with pytest.raises(StopAsyncIteration):
-        await asyncio.wait_for(first, 0.5)
-    assert dressed.stats().num_requests <= 1
+        await asyncio.wait_for(first, 5)
+    assert not running.done()
+    assert dressed.stats().num_requests == 1
     await running
     assert dressed.stats().num_requests == 0
 

@@ -81,12 +81,12 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_kept_is_refused_at_once_in_one_line(name):
     schema, reason = REFUSED[name]
-    started = time.perf_counter()
+    started = time.process_time()
     found = check_grammar(Grammar("json_schema", schema))
     assert found
     assert re.search(reason, found)
     assert "\n" not in found
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_what_pydantic_writes_is_taken():

@@ -17,7 +17,7 @@ from heliostat.serving.retrieval.store import Collections
 from heliostat.storage import Storage
 
 SOON = 10
-"""Seconds, on a busy machine; the worst of these takes four alone."""
+"""Seconds of processor time, client and gateway together; the worst of these takes four."""
 WITH_BODY = [
     CHAT,
     "/v1/completions",
@@ -54,9 +54,9 @@ def client(gateway):
 
 def post(client, path: str, content: bytes | str, **headers):
     """The answer, which is there soon."""
-    began = time.monotonic()
+    began = time.process_time()
     response = client.post(path, content=content, headers=headers)
-    assert time.monotonic() - began < SOON
+    assert time.process_time() - began < SOON
     assert response.status_code < 500, response.text
     return response
 

@@ -103,6 +103,7 @@ async def test_a_refusal_is_an_error_that_can_be_told_from_others(said, refused,
     assert status == said["refusals"][refused]["status"]
 
 
+@pytest.mark.usefixtures("still_clock")
 async def test_a_limit_is_an_error_that_says_when_to_try_again(endpoint):
     key = endpoint.key_with(requests_per_minute=1)
     said = (await endpoint.run(LITELLM, SCRIPT, ["limited"], key))["limited"]

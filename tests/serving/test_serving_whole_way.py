@@ -225,6 +225,7 @@ async def test_each_request_is_a_line_in_the_audit_log_without_key_or_text(clien
     assert (second["status"], second["error"]) == (401, "invalid_api_key")
 
 
+@pytest.mark.usefixtures("still_clock")
 async def test_limits_of_a_key_are_429_with_a_time_to_wait(gateway, keys, services):
     limited = KeyScope(name="three", tenant="c", limits=Limits(requests_per_minute=1))
     key, _ = keys.create(limited)

@@ -341,12 +341,13 @@ def test_hostile_text_takes_linear_time(unit):
 
 
 def test_numbers_that_need_the_numbering_plans_take_linear_time():
-    seconds = []
-    for count in (1_000, 4_000):
+    def seconds_taken(count: int) -> float:
         started = time.process_time()
         find_pii("".join(f"tel 1{number:06} +1{number:07} " for number in range(count)), KINDS)
-        seconds.append(time.process_time() - started)
-    assert seconds[1] < 8 * seconds[0]
+        return time.process_time() - started
+
+    few = min(seconds_taken(1_000) for _ in range(5))
+    assert any(seconds_taken(4_000) < 8 * few for _ in range(5))
 
 
 @pytest.mark.slow

@@ -90,6 +90,6 @@ def test_a_token_meets_only_the_experts_it_is_sent_to():
 def test_the_peak_is_what_a_matrix_product_reaches_and_is_measured_once():
     peak = measured_peak(seconds=0.05)
     assert 1e8 < peak < 1e14
-    started = time.perf_counter()
+    started = time.process_time()
     assert measured_peak(seconds=0.05) == peak
-    assert time.perf_counter() - started < 0.01
+    assert time.process_time() - started < 0.01
