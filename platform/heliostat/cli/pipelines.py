@@ -74,12 +74,20 @@ def submit(
     workspace: WorkspaceRoot = None,
     until: Until = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job's log.")] = False,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Send it without the checks of 'heliostat validate'.")
+    ] = False,
 ) -> None:
     """Run a recipe as a job on a Ray cluster, and follow its log."""
     from heliostat.control.jobs import Submission, submit_job
     from heliostat.recipe import Recipe
 
-    check_until(Recipe.load(recipe, tuple(overrides or ())), until)
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    check_until(loaded, until)
+    if not no_preflight:
+        from heliostat.cli.checks import warn_before_submit
+
+        warn_before_submit(address, loaded, workspace)
     submission = Submission(recipe, tuple(overrides or ()), workspace, until)
     job_id = submit_job(address, submission)
     print(f"job {job_id} submitted to {address}", flush=True)
