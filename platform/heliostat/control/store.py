@@ -5,9 +5,10 @@ SQLite beside mlflow.db for one machine; PostgreSQL or MySQL where several share
 
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +189,7 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
     """Readers do not wait for a writer; a second writer waits for its turn."""
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(LOCK_TIMEOUT_SECONDS * 1000)}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    with suppress(sqlite3.OperationalError):  # another process is at it; the file keeps the mode
+        cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
