@@ -260,7 +260,7 @@ def _types(status: Status, given: Sequence[NodeType]) -> tuple[NodeType, ...]:
 
 def _events(answer: Any) -> tuple[ClusterEvent, ...]:
     groups = mapping(answer, "data", "events")
-    found = {}
+    found: dict[str, ClusterEvent] = {}
     for rows in groups.values():
         for row in mappings(rows):
             event = ClusterEvent(
