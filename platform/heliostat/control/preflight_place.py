@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -83,9 +84,12 @@ def check_workspace(workspace: Workspace) -> Check:
     folder = nearest(Path(storage.root))
     if not folder.is_dir():
         return refused("workspace", f"{folder} is no folder", "choose another --workspace", root=storage.root)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # rights alone do not tell of read-only file systems
+    except OSError as error:
         mend = "choose another --workspace, or have its owner let you write"
-        return refused("workspace", f"{folder} is not writable by this user", mend, root=storage.root)
+        says = f"{folder} cannot be written: {error.strerror or error}"
+        return refused("workspace", says, mend, root=storage.root)
     made = "" if folder == Path(storage.root) else ", to be made"
     return ok("workspace", f"{storage.root}{made}", root=storage.root)
 
