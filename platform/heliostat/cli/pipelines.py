@@ -30,7 +30,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
+    from heliostat.job_folder import keep_output
     from heliostat.recipe import Recipe, check_layouts
+    from heliostat.records import submission_id
     from heliostat.versions.names import check_name
     from heliostat.workspace import Workspace
 
@@ -41,6 +43,8 @@ def run(
         check_name(promote)
     place = Workspace.resolve(workspace)
     place.storage.check_writable()
+    if (job_id := submission_id()) is not None:
+        keep_output(place.storage, job_id)
 
     from heliostat.pipeline import run_pipeline
     from heliostat.ray_session import ray_session

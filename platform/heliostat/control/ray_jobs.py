@@ -1,39 +1,19 @@
-"""Recipes as jobs on a running cluster: submit, follow, stop, list."""
+"""Recipes as jobs on a running cluster, straight to Ray: submit, follow, stop, list. Keeps no record."""
 
-import ipaddress
-import os
-import re
-import secrets
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from heliostat.control.packages import ENTRY_SCRIPT, pack_jobs, pack_source, working_folder
 from heliostat.control.ray_api import RayApi, Unreachable
+from heliostat.control.submissions import Submission, prepare, send
 from heliostat.errors import ClusterError
-from heliostat.ray_session import ENVIRONMENT
-from heliostat.recipe import Recipe
 from heliostat.records import user_name
-from heliostat.workspace import DEFAULT_WORKSPACE
 
 FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
 PATIENCE_SECONDS = 120.0
 """How long a cluster may stay silent before following its job is given up."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What to run: a recipe, changes to it, where its outputs go, and after which stage to stop."""
-
-    recipe: Path
-    overrides: tuple[str, ...] = ()
-    workspace: str | None = None
-    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,28 +41,9 @@ def submit_job(address: str, submission: Submission) -> str:
         ConfigError: the recipe is wrong; nothing was sent.
         ClusterError: the cluster is out of reach, too old, or refuses.
     """
-    Recipe.load(submission.recipe, submission.overrides)
-    package, place = pack_jobs(working_folder(), submission.recipe)
-    source = pack_source()
+    prepared = prepare(address, submission, user_name())
     with RayApi(address) as api:
-        api.check_version()
-        for item in (package, source):
-            if item is not None and not api.has_package(item.name):
-                api.upload_package(item.name, item.content)
-        runtime_env: dict[str, Any] = {
-            "working_dir": package.uri,
-            "env_vars": ENVIRONMENT | _workspace_variable(address, submission.workspace),
-        }
-        if source is not None:
-            runtime_env["py_modules"] = [source.uri]
-        return api.submit(
-            {
-                "entrypoint": _entrypoint(place, submission),
-                "submission_id": _new_id(submission.recipe),
-                "runtime_env": runtime_env,
-                "metadata": {"user": user_name(), "recipe": submission.recipe.stem},
-            }
-        )
+        return send(api, prepared.request, prepared.packages)
 
 
 def follow_job(
@@ -130,35 +91,6 @@ def list_jobs(address: str) -> list[Job]:
     with RayApi(address) as api:
         jobs = [_job(entry) for entry in api.jobs() if entry.get("submission_id")]
     return sorted(jobs, key=lambda job: job.started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
-
-
-def _entrypoint(place: str, submission: Submission) -> str:
-    until = ["--until", submission.until] if submission.until else []
-    return shlex.join(["python", ENTRY_SCRIPT, place, *submission.overrides, *until])
-
-
-def _new_id(recipe: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "-", recipe.stem.lower()).strip("-") or "recipe"
-    return f"heliostat-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _workspace_variable(address: str, workspace: str | None) -> dict[str, str]:
-    """The workspace the job is told of: the one asked for, else this shell's; for a cluster on this very
-    machine the default one here; else none, and the cluster's own HELIOSTAT_WORKSPACE counts."""
-    root = workspace or os.environ.get("HELIOSTAT_WORKSPACE")
-    if not root and _is_this_machine(address):
-        root = DEFAULT_WORKSPACE
-    if not root:
-        return {}
-    return {"HELIOSTAT_WORKSPACE": root if "://" in root else str(Path(root).expanduser().resolve())}
-
-
-def _is_this_machine(address: str) -> bool:
-    host = urlsplit(address if "://" in address else f"http://{address}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _job(entry: dict[str, Any]) -> Job:
