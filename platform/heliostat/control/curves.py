@@ -38,10 +38,10 @@ class View:
 class Curve:
     """A metric to be drawn: `num_points` in at most `View.most` buckets, the first and the last one exact.
 
-    All arrays are (buckets,). `values` are the buckets' last ones, `low` and `high` their extremes, `smoothed`
-    the average over all points up to there; NaN where no value was a number. `x` is in the view's unit: steps,
-    tokens, seconds since the first point, or milliseconds since 1970. `gaps` are the first steps whose value
-    was no number, `num_gaps` all of them.
+    All arrays are (buckets,). `values` are the buckets' last ones, `low` and `high` their extremes,
+    `smoothed` the average over all points up to there; NaN where no value was a number. `x` is in the view's
+    unit: steps, tokens, seconds since the first point, or milliseconds since 1970. `gaps` are the first steps
+    whose value was no number, `num_gaps` all of them.
     """
 
     name: str
@@ -181,7 +181,9 @@ def _marks(file: RunFile, axis: Axis) -> list[Mark]:
     marks: list[Mark] = []
     saved, workers, steps = (file.get(name) for name in ("checkpoint_seconds", "num_workers", "loss"))
     if saved:
-        marks += [Mark(x, step, "checkpoint") for x, step in _places(saved, axis, np.arange(saved.num_points))]
+        marks += [
+            Mark(x, step, "checkpoint") for x, step in _places(saved, axis, np.arange(saved.num_points))
+        ]
     if workers:
         changed = np.flatnonzero(np.diff(workers.values)) + 1
         told = workers.values[changed].tolist()
@@ -241,7 +243,10 @@ def config_diff(configs: Mapping[str, Mapping[str, Any]]) -> tuple[list[ConfigDi
     different, same = [], 0
     for key in keys:
         values = {name: each[key] for name, each in flat.items() if key in each}
-        if len(values) == len(flat) and len({json.dumps(value, sort_keys=True) for value in values.values()}) == 1:
+        if (
+            len(values) == len(flat)
+            and len({json.dumps(value, sort_keys=True) for value in values.values()}) == 1
+        ):
             same += 1
         else:
             different.append(ConfigDifference(key, values))

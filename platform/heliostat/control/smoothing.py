@@ -48,7 +48,7 @@ def _moving_average(values: np.ndarray, weight: float) -> np.ndarray:
 
 
 def bucket_starts(num_points: int, most: int) -> np.ndarray:
-    """Where each of at most `most` buckets begins; the first point has one of its own, so that it is exact."""
+    """Where each of at most `most` buckets begins; the first point has one of its own, to be exact."""
     if num_points <= most:
         return np.arange(num_points)
     edges = 1 + np.arange(most - 1) * (num_points - 1) // (most - 1)
