@@ -84,6 +84,9 @@ def submit(
     ] = None,
     priority: Annotated[int, typer.Option(help="From -10 to 10; the higher goes first.")] = 0,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job's log.")] = False,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Send it without the checks of 'heliostat validate'.")
+    ] = False,
 ) -> None:
     """Run a recipe as a job on a Ray cluster, and follow its log."""
     from heliostat.control.ray_jobs import submit_job as submit_straight
@@ -92,9 +95,14 @@ def submit(
     from heliostat.control.submissions import Submission
     from heliostat.recipe import Recipe
 
-    check_until(Recipe.load(recipe, tuple(overrides or ())), until)
-    submission = Submission(recipe, tuple(overrides or ()), workspace, until, project or "")
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    check_until(loaded, until)
     cluster = address_of(address)
+    if not no_preflight:
+        from heliostat.cli.checks import warn_before_submit
+
+        warn_before_submit(cluster, loaded, workspace)
+    submission = Submission(recipe, tuple(overrides or ()), workspace, until, project or "")
     site = recorded_site(workspace, cluster)
     if site is None:  # the workspace is the cluster's, and not to be seen from here
         job_id = submit_straight(cluster, submission)
