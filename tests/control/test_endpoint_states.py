@@ -1,6 +1,7 @@
 """The endpoints of a workspace as their records and gateways tell, over HTTP."""
 
 import os
+from datetime import UTC, datetime
 
 import pytest
 from tests.control.steered import Steered, recorded
@@ -8,9 +9,10 @@ from tests.serving.deployed import CHAT, QUESTION, gateway_of
 from tests.serving.scripted import prose_tokenizer
 
 from heliostat.control.endpoint_figures import Look, figures_of, quantile_of_buckets, read_look
-from heliostat.control.endpoints import EndpointReader, read_endpoints
+from heliostat.control.endpoints import SERVE, EndpointReader, read_endpoints
 from heliostat.control.gateway_key import KEY_FILE, KEY_VARIABLE, find_gateway_key
 from heliostat.control.readings import Ok, Unavailable
+from heliostat.control.serve_state import ServeApplication, ServeDeployment, ServeState
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
 from heliostat.endpoints import write_record
@@ -96,6 +98,7 @@ def test_figures_of_the_last_minute_take_two_looks(gateway, key, site, steered):
     assert figures.tokens_per_second == pytest.approx(2.4, rel=0.2)
     assert 0 < figures.first_token_p50_seconds <= figures.first_token_p95_seconds <= 0.005
     assert figures.p95_seconds is not None
+    assert [moment.figures.error_share for moment in reader.course("told")] == [None, 0.25]
 
 
 def test_a_restarted_gateway_begins_to_count_anew():
@@ -164,7 +167,25 @@ def test_a_version_at_rest_is_well_and_serve_says_what_a_first_replica_waits_for
     scaling = {"min_replicas": 0, "max_replicas": 2}
     steered.controller.put(recorded(site.workspace, gateway.url, autoscaling=scaling))
     waits_for = "1 of 1 replicas are not up yet, 1 of them waiting for room on a node"
-    state = only(read_endpoints(site, {"app-v1": waits_for}))
+    deployment = ServeDeployment(
+        name="Engine",
+        status="UPDATING",
+        message="",
+        replicas_now=0,
+        replicas_target=1,
+        replicas=(),
+        fewest_replicas=0,
+        most_replicas=2,
+        scaling_status="",
+        decisions=(),
+        why=waits_for,
+    )
+    application = ServeApplication(
+        name="app-v1", status="DEPLOYING", message="", route="", deployed_at=None, deployments=(deployment,)
+    )
+    serve = ServeState(running=True, applications=(application,))
+    site.store.put_reading(SERVE, serve.model_dump(mode="json"), datetime.now(UTC))
+    state = only(read_endpoints(site))
     assert (state.status, state.reason) == ("starting", waits_for)
     word = ScalingWord(
         app_name="app-v1", target=0, cause="requests", figures={"num_requests": 0, "target": 16}
