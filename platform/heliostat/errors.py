@@ -9,6 +9,8 @@
     ├── StorageError     a place cannot be read or written, or is full
     ├── ClusterError     Ray is out of reach, or cannot give what is asked
     ├── TrackingError    the tracking server is out of reach
+    ├── StoreError       the control plane's database is out of reach
+    ├── AccessError      someone may not do what they ask for
     ├── TrainingError    a training run ended before its end
     │   └── StoppedError told to, with its state saved
     │       └── PausedError the piece that was asked for is made
@@ -54,6 +56,14 @@ class ClusterError(HeliostatError):
 
 class TrackingError(HeliostatError):
     """The tracking server is out of reach."""
+
+
+class StoreError(HeliostatError):
+    """The control plane's database is out of reach, or refuses."""
+
+
+class AccessError(HeliostatError):
+    """Someone may not do what they ask for."""
 
 
 class TrainingError(HeliostatError):

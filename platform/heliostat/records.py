@@ -58,7 +58,7 @@ class Provenance(Record):
             git_commit=commit,
             git_dirty=dirty,
             argv=tuple(sys.argv),
-            user=_user(),
+            user=user_name(),
             python_version=sys.version.split()[0],
             package_versions=_package_versions(),
             ray_job_id=(submitted_job().get("metadata") or {}).get("job_submission_id"),
@@ -171,7 +171,8 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _user() -> str:
+def user_name() -> str:
+    """The name of whoever this process belongs to."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's numeric user has no name

@@ -12,6 +12,7 @@ import typer
 
 import heliostat
 from heliostat.cli import (
+    cluster,
     data,
     endpoints,
     evaluate,
@@ -43,6 +44,7 @@ app.command()(pipelines.submit)
 app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(data.app, name="data")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(evaluate.app, name="evaluate")

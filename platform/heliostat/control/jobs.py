@@ -1,6 +1,5 @@
 """Recipes as jobs on a running cluster: submit, follow, stop, list."""
 
-import getpass
 import ipaddress
 import os
 import re
@@ -19,6 +18,7 @@ from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.errors import ClusterError
 from heliostat.ray_session import ENVIRONMENT
 from heliostat.recipe import Recipe
+from heliostat.records import user_name
 from heliostat.workspace import DEFAULT_WORKSPACE
 
 FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -80,7 +80,7 @@ def submit_job(address: str, submission: Submission) -> str:
                 "entrypoint": _entrypoint(place, submission),
                 "submission_id": _new_id(submission.recipe),
                 "runtime_env": runtime_env,
-                "metadata": {"user": _user(), "recipe": submission.recipe.stem},
+                "metadata": {"user": user_name(), "recipe": submission.recipe.stem},
             }
         )
 
@@ -140,13 +140,6 @@ def _entrypoint(place: str, submission: Submission) -> str:
 def _new_id(recipe: Path) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", recipe.stem.lower()).strip("-") or "recipe"
     return f"heliostat-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's numeric user has no name
-        return str(os.getuid())
 
 
 def _workspace_variable(address: str, workspace: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Ray's HTTP APIs on the head node's dashboard port: packages and jobs. Knows nothing of recipes.
+"""Ray's HTTP APIs on the head node's dashboard port: packages, jobs, state. Knows nothing of recipes.
 
 The same requests as Ray's own client makes, without importing ray, which takes seconds.
 """
@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import httpx
 
+from heliostat.control.answers import mapping, mappings
 from heliostat.control.auth_token import WHERE_IT_BELONGS, find_auth_token
 from heliostat.errors import ClusterError
 
@@ -15,6 +16,7 @@ MINIMUM_RAY = (2, 60)
 """The release this code is written for (Train V2, token authentication); pyproject.toml pins the same."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
+MOST_ROWS = 10_000
 
 
 class RayApi:
@@ -62,6 +64,32 @@ class RayApi:
             )
         return version
 
+    def get(self, path: str, doing: str, **query: str | int) -> Any:
+        """The decoded JSON of `path`; `doing` says in messages what was asked for.
+
+        Raises:
+            Unreachable: the cluster does not answer, or with a fault of its own.
+            ClusterError: it refuses, or its answer is no JSON.
+        """
+        return self._check(self._send("GET", path, params=query), doing)
+
+    def get_text(self, path: str, doing: str, **query: str | int) -> str:
+        """The plain text of `path`; raises what `get` does."""
+        response = self._send("GET", path, params=query)
+        if not response.is_success:
+            self._check(response, doing)
+        return response.text
+
+    def rows(self, kind: str, **query: str | int) -> list[dict[str, Any]]:
+        """What Ray's state API lists: `nodes`, `actors`, `tasks`, `jobs`, `placement_groups`.
+
+        At most 10,000, Ray's own limit; raises what `get` does. Empty where the answer has no such list.
+        """
+        doing = f"listing {kind.replace('_', ' ')}"
+        answer = self.get(f"/api/v0/{kind}", doing, **({"detail": 1, "limit": MOST_ROWS} | query))
+        result = mapping(answer, "data", "result").get("result")
+        return [dict(row) for row in mappings(result)]
+
     def has_package(self, name: str) -> bool:
         """Whether the cluster holds an uploaded package; if so, Ray keeps it until the job has started."""
         response = self._send("GET", f"/api/packages/gcs/{name}")
@@ -78,25 +106,31 @@ class RayApi:
     def submit(self, request: dict[str, Any]) -> str:
         """Submit a job, in the words of Ray's Jobs API; returns its submission id."""
         response = self._send("POST", "/api/jobs/", json=request)
-        return str(self._check(response, "submitting the job")["submission_id"])
+        return str(self._field(self._check(response, "submitting the job"), "submission_id"))
 
     def job(self, submission_id: str) -> dict[str, Any]:
         """What Ray knows about a job."""
-        return dict(self._check(self._send("GET", f"/api/jobs/{submission_id}"), f"job {submission_id}"))
+        answer = self._check(self._send("GET", f"/api/jobs/{submission_id}"), f"job {submission_id}")
+        self._field(answer, "status")
+        return dict(answer)
 
     def jobs(self) -> list[dict[str, Any]]:
         """What Ray knows about all jobs, in no particular order."""
-        return list(self._check(self._send("GET", "/api/jobs/"), "listing jobs"))
+        answer = self._check(self._send("GET", "/api/jobs/"), "listing jobs")
+        return [dict(entry) for entry in mappings(answer)]
 
     def logs(self, submission_id: str) -> str:
         """All that the job's driver has printed so far."""
         path = f"/api/jobs/{submission_id}/logs"
-        return str(self._check(self._send("GET", path), f"logs of {submission_id}")["logs"])
+        answer = self._check(self._send("GET", path), f"logs of {submission_id}")
+        return str(self._field(answer, "logs"))
 
     def stop(self, submission_id: str) -> bool:
         """Ask a job to end; False when it had ended already."""
         path = f"/api/jobs/{submission_id}/stop"
-        return bool(self._check(self._send("POST", path), f"stopping {submission_id}")["stopped"])
+        return bool(
+            self._field(self._check(self._send("POST", path), f"stopping {submission_id}"), "stopped")
+        )
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -124,13 +158,21 @@ class RayApi:
 
         Raises:
             Unreachable: the head answers with a fault of its own (HTTP 5xx), which may pass.
-            ClusterError: Ray refuses what was asked.
+            ClusterError: Ray refuses what was asked, or the answer is no JSON.
         """
         if response.is_success:
-            return response.json() if response.content else None
+            try:
+                return response.json() if response.content else None
+            except ValueError:
+                raise ClusterError(f"{doing}: what {self.address} answered is not JSON") from None
         lines = response.text.strip().splitlines() or ["no reason given"]
         kind = Unreachable if response.is_server_error else ClusterError
         raise kind(f"{doing}: {self.address} answered HTTP {response.status_code}: {lines[-1]}")
+
+    def _field(self, answer: Any, name: str) -> Any:
+        if not isinstance(answer, dict) or name not in answer:
+            raise ClusterError(f"{self.address}: the answer has no '{name}'; is its Ray as new as this one?")
+        return answer[name]
 
 
 class Unreachable(ClusterError):
