@@ -14,7 +14,8 @@ import pytest
 
 from heliostat.cli.app import execute
 from heliostat.control.inventory import list_runs
-from heliostat.control.jobs import Submission, follow_job, list_jobs, stop_job, submit_job
+from heliostat.control.ray_jobs import follow_job, list_jobs, stop_job, submit_job
+from heliostat.control.submissions import Submission
 from heliostat.workspace import Workspace
 
 pytestmark = pytest.mark.ray

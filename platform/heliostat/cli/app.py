@@ -13,11 +13,13 @@ import typer
 import heliostat
 from heliostat.cli import (
     cluster,
+    control,
     data,
     endpoints,
     evaluate,
     garbage,
     guard,
+    jobs,
     keys,
     lineage,
     models,
@@ -41,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(pipelines.run)
 app.command()(pipelines.submit)
+app.command()(control.control)
 app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
@@ -59,6 +62,7 @@ for command in (
     lineage.card,
 ):
     models.app.command()(command)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")
