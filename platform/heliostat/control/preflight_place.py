@@ -1,6 +1,5 @@
 """What a recipe runs in: the workspace, room on its disk, the name and port of its endpoint."""
 
-import ipaddress
 import os
 import shutil
 import tempfile
@@ -10,6 +9,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from heliostat.control.checks import Check, Question, ok, refused, skipped, warning
+from heliostat.control.submissions import is_this_machine
 from heliostat.endpoints import DeploymentRecord, read_deployments
 from heliostat.errors import HeliostatError, ServingError
 from heliostat.planning import plan_run
@@ -50,15 +50,6 @@ class Setting:
     def elsewhere(self) -> bool:
         """Whether the cluster's address is that of another machine. (A tunnel's is not.)"""
         return self.address is not None and not is_this_machine(self.address)
-
-
-def is_this_machine(address: str) -> bool:
-    """Whether an address is this machine's own loopback; a tunnel begins there as well."""
-    host = urlsplit(address if "://" in address else f"http://{address}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def place_questions(setting: Setting) -> list[Question]:
