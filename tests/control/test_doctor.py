@@ -1,12 +1,10 @@
 """The doctor on this machine: each check with its worst input, and none that takes the doctor down."""
 
-import os
 import socket
 import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from recorded_ray import answering, recorded
@@ -17,11 +15,12 @@ from heliostat.control.doctor import examine
 from heliostat.control.doctor_cluster import check_node_clocks, check_nodes
 from heliostat.control.doctor_deep import judge
 from heliostat.control.doctor_machine import (
+    check_disks,
     check_memory,
     check_open_files,
     check_shared_memory,
     check_token_file,
-    disk_of,
+    judge_disk,
 )
 from heliostat.control.doctor_network import check_ports, check_proxies, check_redis
 from heliostat.control.doctor_packages import check_packages, check_python, wrong_packages
@@ -40,11 +39,11 @@ def test_this_environment_is_the_one_that_is_asked_for():
 
 
 def test_a_package_that_is_missing_or_of_another_release_is_named_with_its_pin():
-    assert wrong_packages(["pydantic<2", "no-such-package-here>=1", "x; python_version < '3'"]) == [
+    assert wrong_packages(["pydantic<2", "no-such-thing>=1", "x; python_version < '3'"]) == [
         ("pydantic<2", f"pydantic is {__import__('pydantic').VERSION}, pydantic<2 is needed"),
         (
-            "no-such-package-here>=1",
-            "no-such-package-here is not installed, no-such-package-here>=1 is needed",
+            "no-such-thing>=1",
+            "no-such-thing is not installed, no-such-thing>=1 is needed",
         ),
     ]
 
@@ -107,8 +106,9 @@ def test_few_open_files_memory_and_disk():
     assert check_memory(10**9).status == "refused"
     assert check_memory(4 * 10**9).status == "warning"
     assert check_shared_memory("/nowhere").status == "skipped"
-    full = disk_of("proc", Path("/proc")) if os.statvfs("/proc").f_blocks else None
-    assert full is None or full.status == "ok"
+    assert judge_disk("x", 3, 100).status == "refused"
+    assert judge_disk("x", 8, 100).status == "warning"
+    assert {check.status for check in check_disks(Workspace.resolve("/tmp"))} <= {"ok", "warning"}
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path, monkeypatch):
@@ -218,6 +218,7 @@ def test_the_whole_doctor_raises_nothing_and_loads_neither_torch_nor_ray(tmp_pat
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.heavy
 def test_a_remote_workspace_that_cannot_be_reached_is_a_line(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")  # no compiler, no ninja, no nvidia-smi either
     monkeypatch.setattr(doctor_torch, "TORCH_SECONDS", 0.2)

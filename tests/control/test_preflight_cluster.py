@@ -10,12 +10,12 @@ from recorded_ray import answering
 
 from heliostat.cli.app import execute
 from heliostat.control.demand import read_demand
-from heliostat.control.jobs import list_jobs
 from heliostat.control.node_types import NodeType
 from heliostat.control.preflight import check_before_submit, preflight
 from heliostat.control.preflight_cluster import check_resources, memory_there
 from heliostat.control.preflight_place import Setting
 from heliostat.control.ray_api import RayApi
+from heliostat.control.ray_jobs import list_jobs
 from heliostat.control.ray_state import read_nodes
 from heliostat.errors import ClusterError, ConfigError
 from heliostat.recipe import Recipe
@@ -123,3 +123,42 @@ def test_known_limits_of_node_types_decide_what_can_be(recipe):
     (memory,) = memory_there(Setting.of(huge, None, address), huge.trainings[0], nodes, grows=False)
     assert memory.status == "refused"
     assert memory_there(Setting.of(eight, None, address), eight.trainings[0], [], grows=True) == []
+
+
+@pytest.mark.slow
+def test_the_doctor_looks_at_every_node_from_inside(cluster, tmp_path, with_token, capsys):
+    asked = ["doctor", "--address", cluster.address, "--workspace", str(tmp_path / "ws"), "--deep", "--json"]
+    execute(asked)
+    found = json.loads(capsys.readouterr().out)["checks"]
+    names = {check["name"]: check for check in found if check["status"] == "ok"}
+    assert names["shared storage"]["facts"] == {"nodes": 1}
+    assert "versions there" in names
+    assert "1 node(s) with 2 CPUs" in names["nodes"]["says"]
+    assert not [check for check in found if check["status"] == "refused"]
+    assert list((tmp_path / "ws").glob(".heliostat-doctor-*")) == []
+    assert cluster.token_file.read_text() not in json.dumps(found)
+
+
+@pytest.mark.slow
+def test_a_workspace_that_nodes_cannot_write_is_found_from_inside(cluster, with_token, capsys):
+    asked = ["doctor", "--address", cluster.address, "--workspace", "/proc/heliostat", "--deep"]
+    assert execute(asked) == 1
+    printed = capsys.readouterr().out
+    assert "cannot write to /proc/heliostat" in printed
+    assert "mounted on every node at the same path" in printed
+
+
+def test_the_doctor_without_the_right_token_says_so_and_goes_on(cluster, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "not-the-one")
+    assert execute(["doctor", "--address", cluster.address, "--workspace", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "refuses the token from RAY_AUTH_TOKEN" in printed
+    assert "not-the-one" not in printed
+    assert "to mend" in printed.splitlines()[-1]
+
+
+def test_deep_needs_an_address(capsys):
+    assert execute(["doctor", "--deep"]) == 2
+    assert "give its --address" in capsys.readouterr().err
