@@ -134,6 +134,15 @@ def checkpoints_of(site: Site, run_id: str) -> tuple[Checkpoint, ...]:
     return tuple(found)
 
 
+def served_name(page: WorkPage) -> str | None:
+    """The endpoint that a job brought up; None where it is none, or not yet."""
+    served = any(note.title == "serve" and note.state in ("made", "found") for note in page.stages)
+    if page.job is None or page.job.recipe is None or not served:
+        return None
+    serve = recipe_values(page.job).get("serve")
+    return str(serve.get("name") or "served") if isinstance(serve, dict) else None
+
+
 def command_of(job: JobRecord) -> str:
     """The command that Ray ran for a job."""
     return str((job.request or {}).get("entrypoint") or "")
