@@ -84,12 +84,14 @@ def actions(page: WorkPage) -> None:
                     done=t("run.stopping"),
                     command=f"heliostat jobs stop {job.id}",
                 )
-        elif job is not None and job.request is not None:
-            if st.button(t("run.retry"), icon=":material/replay:", key="run_retry", type=_urgent(page)):
-                with acting():
-                    again = retry_job(site, session.actor, job.id)
-                    st.query_params["run"] = again.id
-                    st.rerun()
+        elif (
+            job is not None
+            and job.request is not None
+            and st.button(t("run.retry"), icon=":material/replay:", key="run_retry", type=_urgent(page))
+        ):
+            with acting():
+                st.query_params["run"] = retry_job(site, session.actor, job.id).id
+                st.rerun()
         if (
             job is not None
             and job.recipe is not None
@@ -197,9 +199,7 @@ def stages(page: WorkPage) -> None:
                     t("run.state"): t(f"run.stage.{note.state}"),
                     t("run.says"): note.says,
                     t("run.artifact"): note.artifact or "",
-                    t("run.took"): ago(
-                        t, ((note.finished_at or note.started_at) - note.started_at).total_seconds()
-                    ),
+                    t("run.took"): ago(t, note.seconds),
                 }
                 for note in page.stages
             ],

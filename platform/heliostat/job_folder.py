@@ -42,6 +42,11 @@ class StageNote(Record):
     artifact_kind: str | None = None
     says: str = ""
 
+    @property
+    def seconds(self) -> float:
+        """How long it took, or takes so far."""
+        return ((self.finished_at or now()) - self.started_at).total_seconds()
+
 
 class StagesFile(Record):
     """The stages that began so far, and how many there are to be."""
