@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+
 from dashboard.charts.metric import Line, Look, hidden_by_log, metric_chart
 from dashboard.parts.table import table
 from dashboard.session import Session
-
 from heliostat.control.curves import Axis, Curve, Mark, View
 
 AXES: tuple[Axis, ...] = ("step", "tokens", "relative", "time")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import streamlit as st
+
 from dashboard.parts.pieces import command_line
 from dashboard.parts.states import acting
 from dashboard.session import Session
-
 from heliostat.control.deploying import Deployment, deploy, deploy_command, servable_models
 from heliostat.errors import HeliostatError
 from heliostat.records import Artifact
