@@ -6,8 +6,18 @@ from datetime import datetime
 from typing import Any, Literal
 
 from heliostat.control.answers import mapping, mappings, moment, text
-from heliostat.control.cluster_status import Gang, Status, camel, literal, read_status
-from heliostat.control.node_types import NodeType, amount_of, counts, fits, in_words, never_fits, room
+from heliostat.control.cluster_status import Gang, Status, literal, read_status
+from heliostat.control.node_types import (
+    NodeType,
+    amount_of,
+    camel,
+    counts,
+    fits,
+    in_words,
+    never_fits,
+    room,
+)
+from heliostat.control.nodes import read_nodes
 from heliostat.control.ray_api import RayApi
 from heliostat.records import Record
 
@@ -95,9 +105,11 @@ def read_demand(api: RayApi, node_types: Sequence[NodeType] = ()) -> Demand:
         ClusterError: it refuses, or what answers is no Ray dashboard.
     """
     status = read_status(api)
+    if not status.shapes:
+        status.shapes = [(node.group, node.resources) for node in read_nodes(api) if node.alive]
     events = _events(api.get("/events", "asking what happened"))
-    mirrored = all(_MIRRORED.match(name) for name in status.running)
-    autoscaler = bool(node_types) or bool(status.starting) or not mirrored or _launched(events)
+    own = any(not _MIRRORED.match(name) for name in status.running)
+    autoscaler = status.second or bool(node_types) or bool(status.starting) or own or _launched(events)
     types = _types(status, node_types)
     known = _Known(status, types, autoscaler, bool(node_types), _refused(events))
     waiting = [known.judge("task or actor", (asked,), "", count) for asked, count in status.demands]
@@ -240,22 +252,31 @@ def _together(bundles: tuple[dict[str, float], ...]) -> dict[str, float]:
 
 def _types(status: Status, given: Sequence[NodeType]) -> tuple[NodeType, ...]:
     """The types that were given, with what runs of them now; else those of the nodes that are there."""
-    shapes: dict[str, dict[str, float]] = {}
-    for name, resources in status.shapes:
-        there = shapes.setdefault(name, {})
-        for each, amount in resources.items():
-            if counts(each):
-                there[each] = max(there.get(each, 0.0), amount)
-    names = [each.name for each in given]
-    names += [name for name in (*status.running, *status.starting, *shapes) if name not in names]
-    by_name = {each.name: each for each in given}
-    found = []
+    seen = _seen(status)
+    named = {each.name: each for each in given}
+    names = [*named, *status.starting, *(name for name in status.running if not _MIRRORED.match(name))]
     for name in dict.fromkeys(names):
-        known = by_name.get(name) or NodeType(name=name, resources=shapes.get(name, {}))
-        seen = sum(kind == name for kind, _ in status.shapes)
-        running = status.running.get(name, seen)
-        found.append(known.model_copy(update={"running": running, "starting": status.starting.get(name, 0)}))
-    return tuple(found)
+        there = seen.pop(name, NodeType(name=name, resources={}))
+        running = status.running.get(name, there.running)
+        named[name] = named.get(name, there).model_copy(
+            update={"running": running, "starting": status.starting.get(name, 0)}
+        )
+    return (*named.values(), *seen.values())
+
+
+def _seen(status: Status) -> dict[str, NodeType]:
+    """The types of the nodes that are there, by name; of those without one, by what they have."""
+    found: dict[str, NodeType] = {}
+    for told, resources in status.shapes:
+        has = {name: amount for name, amount in resources.items() if counts(name)}
+        name = "" if _MIRRORED.match(told) else told
+        key = name or in_words({each: amount for each, amount in has.items() if "memory" not in each.lower()})
+        before = found.get(key, NodeType(name=name or f"a node of {key}", resources={}))
+        most = {each: max(before.resources.get(each, 0.0), amount) for each, amount in has.items()}
+        found[key] = before.model_copy(
+            update={"resources": before.resources | most, "running": before.running + 1}
+        )
+    return found
 
 
 def _events(answer: Any) -> tuple[ClusterEvent, ...]:
