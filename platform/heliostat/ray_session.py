@@ -134,18 +134,21 @@ def require_resources(each: Resources, count: int, what: str) -> None:
         there = {name: sum(node.get(name, 0) for node in nodes) for node in nodes for name in node}
     asked = {"CPU": each.num_cpus, "GPU": each.num_gpus, "memory": float(each.memory_bytes or 0)}
     asked = {name: amount for name, amount in asked.items() if amount}
-    fitting = (
-        sum(min(int(node.get(name, 0) / amount) for name, amount in asked.items()) for node in nodes)
-        if asked
-        else count
-    )
+    fitting = sum(_room(asked, node) for node in nodes) if asked else count
     if fitting < count:
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
         found = ", ".join(f"{there.get(name, 0):g} {name}" for name in asked)
         raise ClusterError(
-            f"{what} asks for {count} x {wanted}; this cluster {'may have' if limits else 'has'} {found} on {len(nodes)} node(s), "
-            f"room for {fitting}; ask for less, or join a larger cluster with RAY_ADDRESS"
+            f"{what} asks for {count} x {wanted}; this cluster {'may have' if limits else 'has'} {found} "
+            f"on {len(nodes)} node(s), room for {fitting}; "
+            "ask for less, or join a larger cluster with RAY_ADDRESS"
         )
+
+
+def _room(asked: dict[str, float], node: dict[str, float]) -> int:
+    """How often this fits a node. Node types are seldom told how much memory they have: then it is enough."""
+    told = {name: amount for name, amount in asked.items() if name != "memory" or name in node}
+    return min((int(node.get(name, 0) / amount) for name, amount in told.items()), default=1)
 
 
 def node_limits() -> list[tuple[dict[str, float], int]]:

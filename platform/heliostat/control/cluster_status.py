@@ -52,8 +52,8 @@ class Status:
     demands: list[tuple[Resources, int]] = field(default_factory=list)
     gangs: list[tuple[Gang, int]] = field(default_factory=list)
     requests: list[tuple[Resources, int]] = field(default_factory=list)
-    shapes: list[tuple[str, Resources]] = field(default_factory=list)
-    """Each live node's type (empty when not told) and resources."""
+    type_of: dict[str, str] = field(default_factory=dict)
+    """Each node's type by the node's id or address; empty where it is not told."""
 
 
 def read_status(api: RayApi) -> Status:
@@ -95,7 +95,7 @@ def _from_structure(status: Mapping[str, Any]) -> Status:
         demands=_counted(load.get("resourceDemand")),
         gangs=_gangs(load.get("pgDemand")),
         requests=_counted(load.get("requestDemand")),
-        shapes=list(_shapes(load, type_of)),
+        type_of=type_of,
     )
 
 
@@ -127,17 +127,6 @@ def _gangs(value: object) -> list[tuple[Gang, int]]:
         if bundles:
             found.append((Gang(bundles, text(gang.get("strategy"))), whole(each[1]) or 1 if each[1:] else 1))
     return found
-
-
-def _shapes(load: Mapping[str, Any], type_of: Mapping[str, str]) -> Iterator[tuple[str, Resources]]:
-    by_node = mapping(load, "usageByNode")
-    if by_node:
-        for node, uses in by_node.items():
-            totals = {str(name): pair[1] for name, each in mapping(uses).items() if (pair := _pair(each))}
-            yield type_of.get(str(node), ""), totals
-        return
-    for resources, count in _counted(load.get("nodeTypes")):
-        yield from [("", resources)] * count
 
 
 def _unavailable(report: Mapping[str, Any]) -> Iterator[tuple[str, str, datetime | None]]:

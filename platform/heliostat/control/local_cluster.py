@@ -32,7 +32,7 @@ from heliostat.control.local_nodes import (
     store_bytes_each,
     worker_command,
 )
-from heliostat.control.node_types import NodeType
+from heliostat.control.node_types import NodeType, told_node_types
 from heliostat.control.nodes import read_nodes
 from heliostat.control.own_processes import OwnProcess, end_processes, members
 from heliostat.control.ray_api import RayApi
@@ -115,7 +115,7 @@ def start_local_cluster(
         ports = choose_ports(settings.port)
         if ports.dashboard != settings.port:
             tell(f"port {settings.port} is taken; the dashboard is on {ports.dashboard}")
-        folder = Path(tempfile.mkdtemp(prefix="heliostat-", dir=settings.folder))
+        folder = _fresh_folder(settings.folder)
         try:
             cluster = LocalCluster(
                 address=f"http://{HOST}:{ports.dashboard}",
@@ -137,6 +137,13 @@ def find_local_cluster() -> LocalCluster | None:
     """The local cluster that runs; None when none does."""
     found = _recorded()
     return found if found is not None and found.ready and found.alive else None
+
+
+def known_node_types(address: str) -> tuple[NodeType, ...]:
+    """What the cluster at an address may grow to, where this machine knows: its own local cluster; else what
+    HELIOSTAT_NODE_TYPES says; empty when neither does."""
+    found = find_local_cluster()
+    return found.node_types if found is not None and found.address == address else told_node_types()
 
 
 def stop_local_cluster() -> LocalCluster | None:
@@ -253,6 +260,13 @@ def _check(nodes: int, cpus_per_node: int | None, autoscale: bool) -> None:
         raise ConfigError("--autoscale with one node leaves nothing to scale; give --nodes 2 or more")
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
         raise ConfigError("RAY_AUTH_MODE=disabled is set, and a local cluster asks for a token; unset it")
+
+
+def _fresh_folder(place: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="heliostat-", dir=place))
+    except OSError as error:
+        raise ClusterError(f"{place}: the cluster's files cannot be kept there: {error.strerror}") from None
 
 
 def _share_of_cpus(nodes: int) -> int:

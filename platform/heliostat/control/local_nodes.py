@@ -106,6 +106,7 @@ def environment(
         "RAY_TMPDIR": str(folder),
         # There is no other machine to move work to, and a person waits for the end.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
         "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
     }
@@ -121,7 +122,6 @@ def autoscaler_environment(types: tuple[NodeType, ...]) -> dict[str, str]:
         "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
         "RAY_NODE_TYPE_NAME": HEAD_TYPE,
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }
 
 

@@ -1,7 +1,12 @@
 """Node types: what a cluster's nodes look like, how many it may have, whether a demand can ever fit them."""
 
+import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 
+from heliostat.control.answers import amounts, mapping, text, whole
+from heliostat.ray_session import NODE_TYPES_VARIABLE
 from heliostat.records import Record
 
 UNLIMITED = 1_000_000
@@ -21,6 +26,24 @@ class NodeType(Record):
     def possible(self) -> int:
         """How many there may be: what is known, else what is there (without a limit it cannot grow)."""
         return max(self.running + self.starting, self.most or 0)
+
+
+def told_node_types() -> tuple[NodeType, ...]:
+    """What HELIOSTAT_NODE_TYPES says, `{"train": {"resources": {"CPU": 8}, "most": 4}}`; nothing where it
+    cannot be read."""
+    try:
+        types = mapping(json.loads(os.environ.get(NODE_TYPES_VARIABLE) or "{}"))
+    except ValueError:
+        return ()
+    return tuple(
+        NodeType(
+            name=text(name),
+            resources=amounts(mapping(each).get("resources")),
+            fewest=whole(mapping(each).get("fewest")),
+            most=whole(mapping(each).get("most")),
+        )
+        for name, each in types.items()
+    )
 
 
 def fits(asked: Mapping[str, float], there: Mapping[str, float]) -> bool:
@@ -78,11 +101,13 @@ def camel(name: str) -> str:
 
 
 def _of(there: Mapping[str, float], name: str) -> float:
-    """How much of a resource a node has, under its own name or the dashboard's."""
-    return there.get(name, there.get(camel(name), 0.0))
+    """How much of a resource a node has, under its own name or the dashboard's. Node types are seldom told
+    how much memory they have: then it is enough."""
+    unknown = math.inf if name == "memory" else 0.0
+    return there.get(name, there.get(camel(name), unknown))
 
 
 def _on_one(asked: Mapping[str, float], there: Mapping[str, float]) -> int:
     """How many of this an empty node takes; without limit where nothing is asked."""
     each = [_of(there, name) / amount for name, amount in asked.items() if amount > 0 and counts(name)]
-    return int(min(each) + 1e-9) if each else UNLIMITED
+    return int(min([*each, UNLIMITED]) + 1e-9)
