@@ -1,5 +1,7 @@
 """Home: how things stand, and where to begin."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 from dashboard.parts.pieces import Tile, command_line, status_badge, tiles
 from dashboard.parts.states import empty, health_banner, unavailable
