@@ -61,6 +61,12 @@ stringData:
 ---
 apiVersion: v1
 kind: Secret
+metadata: {name: heliostat-gateway-key, namespace: heliostat}
+stringData:
+  key: none  # replace it by a key with the route \`metrics\` where endpoints ask for keys
+---
+apiVersion: v1
+kind: Secret
 metadata: {name: heliostat-grafana, namespace: heliostat}
 stringData:
   password: '$(random)'
