@@ -63,7 +63,7 @@ apiVersion: v1
 kind: Secret
 metadata: {name: heliostat-gateway-key, namespace: heliostat}
 stringData:
-  key: none  # replace it by a key with the route \`metrics\` where endpoints ask for keys
+  key: '$(random)'  # what endpoints with api_key_file: /run/secrets/gateway/key ask for, and Prometheus sends
 ---
 apiVersion: v1
 kind: Secret

@@ -1,10 +1,10 @@
 """Which metrics Ray and Heliostat export: read from their code, never from a list written by hand."""
 
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
 
-import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 from heliostat.endpoints import ServedAdapter
@@ -12,7 +12,8 @@ from heliostat.serving.engines.interface import AdapterUse
 from heliostat.serving.fleet.status import EndpointStatus, ReplicaStatus, VersionStatus
 from heliostat.serving.gateway.metrics import GatewayMetrics
 
-WHEEL = Path(ray.__file__).parent
+WHEEL = Path(str(importlib.util.find_spec("ray").origin)).parent
+"""Not imported: Ray reads its environment when it is, which must be after a session has set it."""
 SOURCES = (
     "dashboard/modules/reporter", "serve/_private", "train/v2/_internal", "data/_internal", "_private",
     "autoscaler/_private",

@@ -11,7 +11,7 @@ import yaml
 from tests.cluster.manifests import KUBERNETES, ROOT, built, pod_specs, ray_groups, ray_spec
 from tests.cluster.schema_check import problems
 
-FOLDERS = ("base", "job", "monitoring")
+FOLDERS = ("base", "job", "service", "monitoring")
 ALL = {folder: built(folder) for folder in FOLDERS}
 OBJECTS = [
     pytest.param(each, id=f"{folder}-{each['kind']}-{each['metadata']['name']}")
