@@ -1,0 +1,1 @@
+"""The dashboard: pages that draw what `heliostat.control` says. Nothing here is imported by the platform."""
