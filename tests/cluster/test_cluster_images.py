@@ -59,7 +59,7 @@ def faults(text):
                 found.append(f"no stage {words[0]}")
             continue
         for source in words[:-1]:
-            if source != "dashboard" and not (ROOT / source).exists():
+            if not (ROOT / source).exists():
                 found.append(f"{source} does not exist")
             if ignored(source):
                 found.append(f"{source} is ignored by .dockerignore")
@@ -144,9 +144,7 @@ def test_the_dashboards_requirements_are_light_and_enough():
         "mlflow",
     }
     assert not closure(requirements.read_text()) & heavy
-    packages = ["heliostat.control", "heliostat.cli"]
-    packages += ["dashboard"] if (ROOT / "dashboard" / "__init__.py").exists() else []
-    assert fail_to_import(requirements, *packages) == []
+    assert fail_to_import(requirements, "heliostat.control", "heliostat.cli", "dashboard") == []
 
 
 def test_a_requirement_that_is_missing_is_found(tmp_path):
