@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ray
 def test_the_ray_service_declares_an_endpoint_that_is_understood(ray_cluster):
     from ray.serve.schema import ServeDeploySchema
 
-    from heliostat.serving.edge.declared import DeclaredEndpoint, endpoint
+    from heliostat.serving.edge_declared import DeclaredEndpoint, endpoint
 
     (service,) = documents(RAY_SERVICE)
     declared = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
@@ -36,9 +36,9 @@ def test_a_declared_endpoint_answers_and_is_brought_up_again(ray_cluster, tmp_pa
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
     from heliostat.serving.edge import applications
-    from heliostat.serving.edge.declared import endpoint
     from heliostat.serving.edge.operations import delete
     from heliostat.serving.edge.rollout import standing_record
+    from heliostat.serving.edge_declared import endpoint
 
     workspace = Workspace.resolve(str(tmp_path / "workspace"))
     model = publish_quantized(workspace, tiny_openvino_folder, "declared")

@@ -2,7 +2,7 @@
 
     applications:
       - name: declared-chat
-        import_path: heliostat.serving.edge.declared:endpoint
+        import_path: heliostat.serving.edge_declared:endpoint
         route_prefix: null
         args: {model: chat@production, serve: {name: chat, host: 0.0.0.0}}
 
