@@ -21,7 +21,6 @@ from heliostat.control.presets import (
     preset_of_job,
     preset_of_text,
     presets,
-    whole_text,
 )
 from heliostat.control.submissions import Submission
 from heliostat.errors import ConfigError, HeliostatError
