@@ -9,10 +9,12 @@ from heliostat.data.config import DataConfig
 from heliostat.data.references import check_references
 from heliostat.data.sources import check_sources
 from heliostat.evaluation.suites import check_suites
+from heliostat.models.from_scratch import Description
 from heliostat.models.importing import check_reference
 from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel
 from heliostat.recipe import PretrainStage, PruneStep, Recipe, length_of
 from heliostat.training.config import TrainConfig
+from heliostat.training.model_shape import ModelShape
 from heliostat.training.placement import check_placement
 from heliostat.training.plan_inputs import is_known_at_once, shape_of_model
 from heliostat.tuning.config import TuneConfig
@@ -82,7 +84,18 @@ def _check_model(model: str | DeepseekMoeModel | LlamaModel, workspace: Workspac
         return check_reference(model, workspace)
     from heliostat.models.from_scratch import check_scratch
 
-    return check_scratch(model)
+    return check_scratch(model, count_parameters)
+
+
+def count_parameters(model: DeepseekMoeModel | LlamaModel, vocab_size: int) -> Description:
+    """How big a built model will be: counted from its sizes, where building one takes torch and seconds."""
+    from heliostat.models.from_scratch import config_json
+
+    shape = ModelShape.from_config_json(config_json(model, vocab_size))
+    biases = 0  # of the router: no parameters, but in the files
+    if isinstance(model, DeepseekMoeModel) and shape.experts:
+        biases = model.num_experts * len(shape.experts.layers)
+    return Description(shape.num_parameters + biases, shape.active_parameters + biases)
 
 
 def _check_stage(stage: PretrainStage) -> list[str]:

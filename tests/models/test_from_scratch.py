@@ -10,11 +10,13 @@ import torch
 from heliostat.errors import DataError, ModelError
 from heliostat.models.bpe_training import CHAT_TEMPLATE, PADDING, TURN_ENDS, learn_tokenizer
 from heliostat.models.fast_tokenizer import FastEncoder
-from heliostat.models.from_scratch import describe, make_model
+from heliostat.models.from_scratch import _transformers_config, config_json, describe, make_model
 from heliostat.models.loading import load_model, load_tokenizer, tokenizer_fingerprint
 from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, TrainedTokenizer
+from heliostat.recipe_parts import count_parameters
 from heliostat.storage import artifact_folder, publish, staging
 from heliostat.text.chat import render_conversation
+from heliostat.training.model_shape import ModelShape
 
 pytestmark = pytest.mark.heavy
 
@@ -111,3 +113,17 @@ def test_the_tokenizer_of_a_model_can_be_taken(tiny_model_folder, workspace):
 def test_documents_that_are_none_teach_no_tokenizer(workspace):
     with pytest.raises(DataError, match="no documents to learn a tokenizer from"):
         make_model(MOE, documents(workspace, ()), workspace)
+
+
+@pytest.mark.parametrize("kind", ["llama", "deepseek_moe"])
+@pytest.mark.parametrize("preset", ["base", "large"])
+def test_the_sizes_told_without_transformers_are_those_of_the_model_that_is_built(kind, preset):
+    asked = {"kind": kind, "name": "m", "preset": preset, "tokenizer": {"kind": "train", "vocab_size": 512}}
+    model = (LlamaModel if kind == "llama" else DeepseekMoeModel).model_validate(asked)
+    built = ModelShape.from_config_json(_transformers_config(model, 512).to_dict())
+    assert ModelShape.from_config_json(config_json(model, 512)) == built
+
+
+@pytest.mark.parametrize("model", [LLAMA, MOE], ids=["llama", "mixture"])
+def test_the_parameters_counted_from_sizes_are_those_of_the_model_that_is_built(model):
+    assert count_parameters(model, 400) == describe(model, 400)

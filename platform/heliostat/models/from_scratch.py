@@ -5,6 +5,7 @@ The result is a model artifact, so data, training, evaluation and serving need n
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def describe(config: ScratchModel, vocab_size: int) -> Description:
         return _describe(_build(config, vocab_size, {}), config)
 
 
-def check_scratch(config: ScratchModel) -> str:
-    """What `make_model` will make, on one line.
+def check_scratch(config: ScratchModel, count: Callable[[ScratchModel, int], Description] = describe) -> str:
+    """What `make_model` will make, on one line; `count` says how big, for a vocabulary of so many tokens.
 
     Raises:
         ModelError: the model whose tokenizer is taken is unknown or unsafe.
@@ -71,11 +72,11 @@ def check_scratch(config: ScratchModel) -> str:
         said = check_reference(tokenizer.model)
         folder = Path(tokenizer.model).expanduser()
         if not folder.is_dir():  # a package: its vocabulary is not known before it is fetched
-            return f"{config.kind} with the tokenizer of {said}; {describe(config, 0)} beside the embeddings"
+            return f"{config.kind} with the tokenizer of {said}; {count(config, 0)} beside the embeddings"
         size, source = len(load_tokenizer(folder)), f"the tokenizer of {tokenizer.model}"
     else:
         size, source = tokenizer.vocab_size, f"a tokenizer of {tokenizer.vocab_size:,} tokens to be learned"
-    return f"{config.kind} {config.hidden_size} x {config.num_layers}, {describe(config, size)}, {source}"
+    return f"{config.kind} {config.hidden_size} x {config.num_layers}, {count(config, size)}, {source}"
 
 
 def make_model(
@@ -149,15 +150,21 @@ def _require_memory(config: ScratchModel, described: Description) -> None:
 
 
 def config_json(config: ScratchModel, vocab_size: int) -> dict[str, Any]:
-    """What the model's config.json will say."""
-    return dict(_transformers_config(config, vocab_size).to_dict())
+    """What the model's config.json will say of its sizes; without transformers, which takes seconds."""
+    kind = "deepseek_v3" if isinstance(config, DeepseekMoeModel) else "llama"
+    return {"model_type": kind, **_values(config), "vocab_size": vocab_size}
 
 
 def _transformers_config(config: ScratchModel, vocab_size: int) -> Any:
-    values = _deepseek(config) if isinstance(config, DeepseekMoeModel) else _llama(config)
-    values.vocab_size = vocab_size
-    values.hidden_size = config.hidden_size
-    return values
+    from transformers import DeepseekV3Config, LlamaConfig
+
+    kind = DeepseekV3Config if isinstance(config, DeepseekMoeModel) else LlamaConfig
+    return kind(**_values(config), vocab_size=vocab_size)
+
+
+def _values(config: ScratchModel) -> dict[str, Any]:
+    """What the model's config.json says beyond transformers' defaults."""
+    return _deepseek(config) if isinstance(config, DeepseekMoeModel) else _llama(config)
 
 
 def _build(config: ScratchModel, vocab_size: int, ids: dict[str, int | None]) -> Any:
@@ -169,10 +176,8 @@ def _build(config: ScratchModel, vocab_size: int, ids: dict[str, int | None]) ->
     return AutoModelForCausalLM.from_config(values, attn_implementation="sdpa")
 
 
-def _deepseek(config: DeepseekMoeModel) -> Any:
-    from transformers import DeepseekV3Config
-
-    return DeepseekV3Config(
+def _deepseek(config: DeepseekMoeModel) -> dict[str, Any]:
+    return dict(
         **_shared(config),
         num_key_value_heads=config.num_heads,
         intermediate_size=config.dense_hidden_size,
@@ -193,10 +198,8 @@ def _deepseek(config: DeepseekMoeModel) -> Any:
     )
 
 
-def _llama(config: LlamaModel) -> Any:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
+def _llama(config: LlamaModel) -> dict[str, Any]:
+    return dict(
         **_shared(config),
         num_key_value_heads=config.num_key_value_heads,
         intermediate_size=config.feed_forward_size,
