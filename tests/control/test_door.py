@@ -1,0 +1,169 @@
+"""Accounts, sessions, waiting after wrong passwords, and what a proxy may say."""
+
+import stat
+
+import pytest
+
+from heliostat.control.accounts import Accounts
+from heliostat.control.door import SESSION_SECONDS, Door, check_way_in, is_loopback
+from heliostat.control.proxy_login import ProxyLogin
+from heliostat.control.throttle import Throttle
+from heliostat.errors import ConfigError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def accounts(tmp_path) -> Accounts:
+    accounts = Accounts(tmp_path / "dashboard" / "users.json")
+    accounts.add("anna", "operator", "long enough")
+    return accounts
+
+
+@pytest.fixture
+def door(accounts) -> Door:
+    return Door(accounts, loopback=True, clock=Clock())
+
+
+def cookie_of(door: Door) -> str:
+    opened = door.log_in("anna", "long enough")
+    assert opened is not None
+    return opened[0]
+
+
+def test_a_password_is_kept_as_a_hash_that_only_the_owner_reads(accounts):
+    assert "long enough" not in accounts.path.read_text()
+    assert stat.S_IMODE(accounts.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(accounts.path.parent.stat().st_mode) == 0o700
+
+
+def test_an_account_file_that_others_may_read_is_refused(accounts):
+    accounts.path.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        Accounts(accounts.path).all()
+
+
+def test_the_right_password_opens_and_a_wrong_one_does_not(door):
+    admission = door.by_cookie(cookie_of(door))
+    assert admission is not None
+    assert (admission.actor.user, admission.actor.role) == ("anna", "operator")
+    assert door.log_in("anna", "wrong") is None
+    assert door.log_in("nobody", "long enough") is None
+
+
+@pytest.mark.parametrize("forged", ["", ".", "e30.00", "é.é"])
+def test_a_forged_cookie_opens_nothing(door, forged):
+    assert door.by_cookie(forged) is None
+
+
+def test_a_cookie_changed_in_one_place_opens_nothing(door):
+    cookie = cookie_of(door)
+    body, _, signature = cookie.partition(".")
+    assert door.by_cookie(f"{body}x.{signature}") is None
+    assert door.by_cookie(f"{body}.{signature[:-1]}{'0' if signature[-1] != '0' else '1'}") is None
+
+
+def test_a_sealed_admission_is_no_cookie_and_a_cookie_no_seal(door):
+    cookie = cookie_of(door)
+    admission = door.by_cookie(cookie)
+    assert door.by_cookie(door.sealed(admission)) is None
+    assert door.unsealed(cookie) is None
+    assert door.unsealed(door.sealed(admission)) == admission
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda accounts: accounts.remove("anna"),
+        lambda accounts: accounts.set_password("anna", "another one"),
+        lambda accounts: accounts.set_role("anna", "viewer"),
+    ],
+    ids=["removed", "password", "role"],
+)
+def test_a_session_ends_with_what_it_stood_on(door, accounts, change):
+    cookie = cookie_of(door)
+    change(Accounts(accounts.path))  # as another process does
+    assert door.by_cookie(cookie) is None
+
+
+def test_a_session_ends_when_nothing_is_done_for_long_and_not_before(door):
+    cookie = cookie_of(door)
+    for _ in range(3):
+        door.clock.now += SESSION_SECONDS - 1
+        assert door.by_cookie(cookie) is not None
+    door.clock.now += SESSION_SECONDS + 1
+    assert door.by_cookie(cookie) is None
+
+
+def test_a_logout_ends_copies_of_the_cookie_too(door):
+    cookie = cookie_of(door)
+    door.log_out(door.by_cookie(cookie))
+    assert door.by_cookie(cookie) is None
+
+
+def test_the_first_account_closes_the_local_way_for_good(tmp_path):
+    accounts = Accounts(tmp_path / "users.json")
+    door = Door(accounts, loopback=True)
+    local = door.sealed(door.local())
+    assert door.way == "local"
+    accounts.add("anna", "admin", "long enough")
+    assert door.way == "accounts"
+    assert door.unsealed(local) is None
+    accounts.remove("anna")
+    assert door.way == "accounts"
+
+
+def test_a_dashboard_open_to_others_needs_a_login(tmp_path):
+    accounts = Accounts(tmp_path / "users.json")
+    check_way_in("127.0.0.1", accounts, None)
+    with pytest.raises(ConfigError, match="heliostat dashboard user add"):
+        check_way_in("0.0.0.0", accounts, None)
+    accounts.add("anna", "admin", "long enough")
+    check_way_in("0.0.0.0", accounts, None)
+
+
+@pytest.mark.parametrize("name", ["localhost", "a.localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"])
+def test_names_of_this_machine(name):
+    assert is_loopback(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1", ""]
+)
+def test_names_of_other_machines(name):
+    assert not is_loopback(name)
+
+
+def test_a_proxy_is_believed_from_its_own_address_only():
+    proxy = ProxyLogin(trusted=("10.0.0.5/32",), roles={"ml": "operator", "ml-admins": "admin"})
+    headers = {"x-forwarded-user": "anna", "x-forwarded-groups": "staff, ml,ml-admins"}
+    assert proxy.actor("10.0.0.5", headers).role == "admin"
+    assert proxy.actor("10.0.0.6", headers) is None
+    assert proxy.actor("10.0.0.5", headers | {"x-forwarded-groups": "staff"}) is None
+    assert proxy.actor("10.0.0.5", {}) is None
+
+
+def test_trusting_everybody_is_refused():
+    with pytest.raises(ValueError, match="everybody"):
+        ProxyLogin(trusted=("0.0.0.0/0",))
+
+
+def test_wrong_passwords_cost_twice_the_time_each():
+    clock = Clock()
+    throttle = Throttle(clock)
+    waits = []
+    for _ in range(6):
+        throttle.failed("anna")
+        waits.append(throttle.wait_seconds("anna", "peer"))
+    assert waits == [0, 0, 1, 2, 4, 8]
+    clock.now += 8
+    assert throttle.wait_seconds("anna") == 0
+    throttle.succeeded("anna")
+    throttle.failed("anna")
+    assert throttle.wait_seconds("anna") == 0
