@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,17 +13,18 @@ from heliostat.data.run import prepare_data
 from heliostat.endpoints import mark_stopped
 from heliostat.errors import ModelError
 from heliostat.evaluation.run import evaluate_model
+from heliostat.job_folder import StageNotes
 from heliostat.locks import using
 from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
 from heliostat.recipe import PretrainStage, PruneStep, Recipe, check_recipe
-from heliostat.records import Artifact, now
+from heliostat.records import Artifact, now, submission_id
 from heliostat.serving.adapters import check_bases, open_adapters
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.run import check_endpoint, deploy_model, shutdown_endpoint
-from heliostat.summary import StageLine, print_answer, print_curl, print_summary
+from heliostat.summary import StageLine, describe, print_answer, print_curl, print_summary
 from heliostat.tracking import check_reachable, tracking_uri
 from heliostat.training.budget import steps_within
 from heliostat.training.config import TrainConfig
@@ -48,6 +50,8 @@ class Chain:
     sweep: Artifact | None = None
     answer: dict[str, float] = field(default_factory=dict)
     done: int = 0
+    notes: StageNotes | None = None
+    """Kept where this is a submitted job."""
 
     @property
     def newest(self) -> Artifact:
@@ -79,11 +83,26 @@ class Chain:
         """Do one stage's work under a line of its own."""
         self.done += 1
         started = now()
-        with StageLine(f"[{self.done}/{self.num_steps}] {title}") as line:
+        with StageLine(f"[{self.done}/{self.num_steps}] {title}") as line, self._noted(title) as note:
             result = work()
             line.found = isinstance(result, Artifact) and result.created_at < started
             line.result = result
+            note |= {"state": "found" if line.found else "made", "says": describe(result)}
+            if isinstance(result, Artifact):
+                note |= {"artifact": result.id, "artifact_kind": result.kind}
         return result
+
+    @contextmanager
+    def _noted(self, title: str) -> Iterator[dict[str, str]]:
+        """Keep the stage's note in the job's folder; what is put into the dictionary is how it ended."""
+        note = {"state": "failed"}
+        if self.notes:
+            self.notes.begin(title)
+        try:
+            yield note
+        finally:
+            if self.notes:
+                self.notes.end(**note)
 
 
 def run_pipeline(
@@ -106,7 +125,9 @@ def run_pipeline(
     stages = recipe.stages[: recipe.stages.index(until) + 1] if until else recipe.stages
     with using(workspace.storage):  # what one stage leaves is not collected before the next one reads it
         _check_before_work(recipe, stages, workspace)
-        chain = Chain(num_steps=_num_steps(recipe, stages))
+        num_steps, job_id = _num_steps(recipe, stages), submission_id()
+        notes = StageNotes(workspace.storage, job_id, num_steps) if job_id else None
+        chain = Chain(num_steps, notes=notes)
         _make_models(recipe, stages, chain, workspace, force)
         if promote is not None:
             made = register_artifact(chain.trained_uri, promote, workspace, candidate=True)

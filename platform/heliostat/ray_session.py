@@ -1,6 +1,7 @@
 """The one place that starts or joins a Ray cluster. The command line, the jobs and the tests come here."""
 
 import atexit
+import json
 import logging
 import os
 import secrets
@@ -48,6 +49,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
 }
+
+NODE_TYPES_VARIABLE = "HELIOSTAT_NODE_TYPES"
 
 
 def is_local() -> bool:
@@ -126,20 +129,48 @@ def require_resources(each: Resources, count: int, what: str) -> None:
 
     there = ray.cluster_resources()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if limits := node_limits():
+        nodes = [resources for resources, most in limits for _ in range(most)]
+        there = {name: sum(node.get(name, 0) for node in nodes) for node in nodes for name in node}
     asked = {"CPU": each.num_cpus, "GPU": each.num_gpus, "memory": float(each.memory_bytes or 0)}
     asked = {name: amount for name, amount in asked.items() if amount}
-    fitting = (
-        sum(min(int(node.get(name, 0) / amount) for name, amount in asked.items()) for node in nodes)
-        if asked
-        else count
-    )
+    fitting = sum(_room(asked, node) for node in nodes) if asked else count
     if fitting < count:
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in asked.items())
         found = ", ".join(f"{there.get(name, 0):g} {name}" for name in asked)
         raise ClusterError(
-            f"{what} asks for {count} x {wanted}; this cluster has {found} on {len(nodes)} node(s), "
-            f"room for {fitting}; ask for less, or join a larger cluster with RAY_ADDRESS"
+            f"{what} asks for {count} x {wanted}; this cluster {'may have' if limits else 'has'} {found} "
+            f"on {len(nodes)} node(s), room for {fitting}; "
+            "ask for less, or join a larger cluster with RAY_ADDRESS"
         )
+
+
+def _room(asked: dict[str, float], node: dict[str, float]) -> int:
+    """How often this fits a node. Node types are seldom told how much memory they have: then it is enough."""
+    told = {name: amount for name, amount in asked.items() if name != "memory" or name in node}
+    return min((int(node.get(name, 0) / amount) for name, amount in told.items()), default=1)
+
+
+def node_limits() -> list[tuple[dict[str, float], int]]:
+    """What the nodes of each type have, and how many of it there may be, on a cluster whose autoscaler starts
+    them: as its nodes were told in HELIOSTAT_NODE_TYPES. Empty where nothing was told: what is there is all.
+
+    Raises:
+        ClusterError: the variable is not what it should be.
+    """
+    told = os.environ.get(NODE_TYPES_VARIABLE)
+    if not told:
+        return []
+    try:
+        types = json.loads(told).values()
+        return [
+            ({str(n): float(a) for n, a in each["resources"].items()}, int(each["most"])) for each in types
+        ]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise ClusterError(
+            f"{NODE_TYPES_VARIABLE} is not JSON of the form "
+            '{"train": {"resources": {"CPU": 8, "GPU": 1}, "most": 4}}; mend it where the nodes are started'
+        ) from None
 
 
 def options_of(resources: Resources) -> dict[str, Any]:

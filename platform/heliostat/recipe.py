@@ -1,6 +1,8 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -305,21 +307,36 @@ def check_recipe(recipe: Recipe, workspace: Workspace | None = None) -> list[str
     Raises:
         HeliostatError: the base model is unknown or unsafe, or a source cannot be read.
     """
-    findings = [f"model: {_check_model(recipe.model, workspace)}"] if recipe.model else []
+    return [line for part in parts_of(recipe, workspace) for line in part.look()]
+
+
+class Part(NamedTuple):
+    """A part of a recipe to look at: `look` says what was found, a line each, or raises as `check_recipe`."""
+
+    name: str
+    look: Callable[[], list[str]]
+
+
+def parts_of(recipe: Recipe, workspace: Workspace | None = None) -> list[Part]:
+    """What `check_recipe` looks at, one by one, in the order of the recipe."""
+    parts = []
+    if model := recipe.model:
+        parts.append(Part("model", lambda: [f"model: {_check_model(model, workspace)}"]))
     for stage in recipe.pretrain:
-        findings += [_check_data(f"pretrain {stage.name}", stage.data)]
-        findings += [f"pretrain {stage.name}: {_say_training(stage.train, stage.length)}"]
-    if recipe.data:
-        findings.append(_check_data("data", recipe.data))
-    check_layouts(recipe)
-    if recipe.tune:
-        findings += _check_tune(recipe, recipe.tune)
-    if recipe.train:
-        findings.append(f"train: {_say_training(recipe.train, length_of(recipe.train))}")
-    if recipe.evaluate:
-        findings += check_suites(recipe.evaluate)
-    findings += [f"compress: {_check_step(step)}" for step in recipe.compress]
-    return [*findings, f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"]
+        parts.append(Part(f"pretrain {stage.name}", partial(_check_stage, stage)))
+    if data := recipe.data:
+        parts.append(Part("data", lambda: [_check_data("data", data)]))
+    parts.append(Part("layout", partial(_check_layouts, recipe)))
+    if tune := recipe.tune:
+        parts.append(Part("tune", lambda: _check_tune(recipe, tune)))
+    if train := recipe.train:
+        parts.append(Part("train", lambda: [f"train: {_say_training(train, length_of(train))}"]))
+    if evaluate := recipe.evaluate:
+        parts.append(Part("evaluate", lambda: check_suites(evaluate)))
+    if recipe.compress:
+        parts.append(Part("compress", lambda: [f"compress: {_check_step(step)}" for step in recipe.compress]))
+    said = f"stages: {', '.join(recipe.stages) or 'only the import of the model'}"
+    return [*parts, Part("stages", lambda: [said])]
 
 
 def check_layouts(recipe: Recipe) -> None:
@@ -334,12 +351,22 @@ def check_layouts(recipe: Recipe) -> None:
         check_placement(run.train, shape_of_model(recipe.model), run.data.tokenize.max_sequence_length)
 
 
+def _check_layouts(recipe: Recipe) -> list[str]:
+    check_layouts(recipe)
+    return []
+
+
 def _check_model(model: str | DeepseekMoeModel | LlamaModel, workspace: Workspace | None) -> str:
     if isinstance(model, str):
         return check_reference(model, workspace)
     from heliostat.models.from_scratch import check_scratch
 
     return check_scratch(model)
+
+
+def _check_stage(stage: PretrainStage) -> list[str]:
+    title = f"pretrain {stage.name}"
+    return [_check_data(title, stage.data), f"{title}: {_say_training(stage.train, stage.length)}"]
 
 
 def _check_tune(recipe: Recipe, tune: TuneConfig) -> list[str]:

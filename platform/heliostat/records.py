@@ -61,7 +61,7 @@ class Provenance(Record):
             user=user_name(),
             python_version=sys.version.split()[0],
             package_versions=_package_versions(),
-            ray_job_id=(submitted_job().get("metadata") or {}).get("job_submission_id"),
+            ray_job_id=submission_id(),
         )
 
 
@@ -157,6 +157,12 @@ def total(counts: dict[str, Count]) -> Count:
 def submitted_job() -> dict[str, Any]:
     """What Ray tells a submitted job's driver about itself (runtime_env, metadata); {} in other processes."""
     return dict(json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}"))
+
+
+def submission_id() -> str | None:
+    """The id under which this process's job was submitted; None in other processes."""
+    found = (submitted_job().get("metadata") or {}).get("job_submission_id")
+    return str(found) if found else None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -34,7 +34,7 @@ from tests.bench.serving_soak_watch import Watch, too_short, trends
 from tests.serving.mixed_load import Mix, SteadyLoad
 
 from heliostat.config import Resources
-from heliostat.control.serving import KEY_VARIABLE
+from heliostat.control.gateway_key import KEY_VARIABLE
 from heliostat.errors import HeliostatError
 from heliostat.ray_session import ray_session
 from heliostat.records import Artifact

@@ -35,16 +35,16 @@ def members(package) -> dict[str, bytes]:
 
 def test_equal_files_make_an_equal_package(folder):
     recipe = recipe_in(folder)
-    first, _ = pack_jobs(folder, recipe)
+    first, *_ = pack_jobs(folder, recipe)
     (folder / "jobs" / "run_pipeline.py").touch()
-    second, _ = pack_jobs(folder, recipe)
+    second, *_ = pack_jobs(folder, recipe)
     assert (first.name, first.content) == (second.name, second.content)
     (folder / "jobs" / "run_pipeline.py").write_text("print('other')\n")
     assert pack_jobs(folder, recipe)[0].name != first.name
 
 
 def test_the_recipe_travels_with_its_bases_folded_in(folder):
-    package, place = pack_jobs(folder, recipe_in(folder))
+    package, place, _ = pack_jobs(folder, recipe_in(folder))
     assert place == "jobs/recipes/top.yaml"
     assert yaml.safe_load(members(package)[place]) == {"name": "top", "model": "a"}
 
@@ -53,7 +53,7 @@ def test_a_recipe_from_elsewhere_travels_too(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "base.yaml").write_text("model: b\n")
     (elsewhere / "mine.yaml").write_text("base: base.yaml\nname: mine\n")
-    package, place = pack_jobs(folder, elsewhere / "mine.yaml")
+    package, place, _ = pack_jobs(folder, elsewhere / "mine.yaml")
     assert yaml.safe_load(members(package)[place]) == {"model": "b", "name": "mine"}
 
 
@@ -62,7 +62,7 @@ def test_only_jobs_travel_and_nothing_ignored(folder):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
     (folder / ".rayignore").write_text("*.bin\n")
-    package, _ = pack_jobs(folder, recipe_in(folder))
+    package, *_ = pack_jobs(folder, recipe_in(folder))
     assert sorted(members(package)) == [
         "jobs/deep/keep.txt",
         "jobs/recipes/base.yaml",

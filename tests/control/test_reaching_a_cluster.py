@@ -9,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from heliostat.control.auth_token import find_auth_token
-from heliostat.control.jobs import _workspace_variable, list_jobs
 from heliostat.control.ray_api import RayApi
+from heliostat.control.ray_jobs import list_jobs
+from heliostat.control.submissions import _workspace_variable
 from heliostat.errors import ClusterError
 
 pytestmark = pytest.mark.heavy

@@ -14,7 +14,8 @@ import pytest
 
 from heliostat.cli.app import execute
 from heliostat.control.inventory import list_runs
-from heliostat.control.jobs import Submission, follow_job, list_jobs, stop_job, submit_job
+from heliostat.control.ray_jobs import follow_job, list_jobs, stop_job, submit_job
+from heliostat.control.submissions import Submission
 from heliostat.workspace import Workspace
 
 pytestmark = pytest.mark.ray
@@ -94,7 +95,8 @@ def test_rays_own_submit_runs_the_same_job_and_finds_what_is_finished(cluster, r
 
 def test_a_job_that_fails_says_why_and_exits_with_1(cluster, recipe, place, capsys):
     missing = f"data.sources.0.path={place / 'gone.jsonl'}"
-    assert submit(recipe, missing, "--address", cluster.address, "--workspace", place / "workspace") == 1
+    where = ["--address", cluster.address, "--workspace", place / "workspace"]
+    assert submit(recipe, missing, *where, "--no-preflight") == 1
     printed = capsys.readouterr().out
     assert "heliostat: error: " in printed
     assert "gone.jsonl" in printed

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.small_artifacts import publish_model
 from tiny_gguf import write_gguf, write_wheel
 
 from heliostat.errors import ModelError
 from heliostat.models.catalogue import CATALOGUE
-from heliostat.models.importing import import_model, import_wheel
+from heliostat.models.importing import check_reference, import_model, import_wheel
 from heliostat.models.loading import tokenizer_fingerprint
 from heliostat.storage import artifact_folder, find_artifact
 from heliostat.workspace import Workspace
@@ -161,3 +162,10 @@ def _check_complete_or_absent(workspace: Workspace) -> None:
         for entry in artifact.files:
             content = (artifact_folder(artifact) / entry.path).read_bytes()
             assert hashlib.sha256(content).hexdigest() == entry.sha256
+
+
+def test_a_model_of_the_workspace_is_taken_as_it_is(workspace, tiny_model_folder):
+    made = publish_model(workspace, tiny_model_folder)
+    assert import_model(made.uri, workspace) == made
+    assert check_reference(made.uri, workspace) == f"{made.id} at {made.uri}"
+    assert workspace.artifact_paths() == [workspace.path_of(made.uri)]

@@ -12,7 +12,7 @@ from heliostat.serving.config import ScalingConfig
 from heliostat.serving.engines.interface import Capabilities, EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
 from heliostat.serving.fleet.routes import Replica, Route
-from heliostat.serving.fleet.scaling import desired
+from heliostat.serving.fleet.scaling import wish
 from heliostat.serving.fleet.shares import reweighed
 
 
@@ -80,7 +80,7 @@ SCALING = ScalingConfig(min_replicas=0, max_replicas=4, target_requests=8, targe
     ],
 )
 def test_replicas_follow_requests_room_and_first_tokens(current, queued, means, wanted):
-    assert desired(SCALING, current, queued, means) == wanted
+    assert wish(SCALING, current, queued, means).replicas == wanted
 
 
 def test_more_at_least_than_at_most_is_refused():

@@ -11,7 +11,7 @@ from tests.serving.test_serving_deploy import publish_quantized
 from tests.serving.under_load import Load
 
 from heliostat.config import Resources
-from heliostat.control.serving import change_endpoint
+from heliostat.control.serving import change_endpoint, endpoints_at
 from heliostat.errors import ServingError
 from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
 from heliostat.serving.guard.config import GuardConfig, WordsRule
@@ -117,5 +117,8 @@ def test_an_endpoint_at_rest_wakes_grows_with_its_work_and_rests_again(
             load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 16)
         wait_for_replicas(endpoint, 0)
         assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures
+        said = next(each for each in endpoints_at(endpoint.url) if each["name"] == "resting")["decisions"]
+        assert {"deployed", "woken", "requests"} == {decision["cause"] for decision in said}
+        assert (said[0]["after"], said[-1]["reason"]) == (0, "a new version came up")
     finally:
         shutdown_endpoint(endpoint)

@@ -13,11 +13,14 @@ import typer
 import heliostat
 from heliostat.cli import (
     cluster,
+    control,
+    dashboard,
     data,
     endpoints,
     evaluate,
     garbage,
     guard,
+    jobs,
     keys,
     lineage,
     models,
@@ -41,10 +44,12 @@ app = typer.Typer(
 )
 app.command()(pipelines.run)
 app.command()(pipelines.submit)
+app.command()(control.control)
 app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(dashboard.app, name="dashboard")
 app.add_typer(data.app, name="data")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(evaluate.app, name="evaluate")
@@ -59,6 +64,7 @@ for command in (
     lineage.card,
 ):
     models.app.command()(command)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(review.app, name="review")

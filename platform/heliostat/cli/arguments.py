@@ -24,6 +24,12 @@ WorkspaceRoot = Annotated[
         help="Path or URI for all outputs [default: $HELIOSTAT_WORKSPACE, else ./heliostat-workspace].",
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="The head node's dashboard, such as http://127.0.0.1:8265 [default: $RAY_API_SERVER_ADDRESS]."
+    ),
+]
 Until = Annotated[
     str | None, typer.Option(metavar="STAGE", help="Stop after this stage: data, train, evaluate, ...")
 ]

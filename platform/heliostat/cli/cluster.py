@@ -1,29 +1,123 @@
-"""`heliostat cluster`: what a Ray cluster has, who holds it, what waits and why."""
+"""`heliostat cluster`: what a Ray cluster has, who holds it, what waits and why; and one on this machine."""
 
 import json
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heliostat.cli.arguments import WorkspaceRoot
 from heliostat.cli.columns import print_columns
 
 if TYPE_CHECKING:
     from heliostat.control.demand import Demand
     from heliostat.control.holders import Holder
+    from heliostat.control.local_cluster import LocalCluster
     from heliostat.control.nodes import Node
 
 app = typer.Typer(
-    help="See what a cluster has, who holds it, what waits and why.",
+    help="See what a cluster has, who holds it, what waits and why; start one on this machine.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
 Address = Annotated[str, typer.Option(help="The head node's dashboard, for example http://127.0.0.1:8265.")]
 
 
-@app.callback()
-def _group() -> None:
-    pass
+Where = Annotated[str, typer.Argument(metavar="local", help="Where: local is this machine.")]
+
+
+@app.command()
+def up(
+    where: Where,
+    nodes: Annotated[int, typer.Option(help="Nodes, the head with them.")] = 1,
+    cpus_per_node: Annotated[
+        int | None, typer.Option("--cpus-per-node", help="Default: each its share of this machine's.")
+    ] = None,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="Start the head only; others come and go as work waits.")
+    ] = False,
+    idle_seconds: Annotated[
+        float, typer.Option("--idle-seconds", min=1, help="With --autoscale: how long an idle node stays.")
+    ] = 60,
+    port: Annotated[int, typer.Option(help="The dashboard's; when taken, the next free one.")] = 8265,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it running and come back.")] = False,
+    workspace: WorkspaceRoot = None,
+) -> None:
+    """Start a real Ray cluster on this machine, until Ctrl-C; it takes jobs from here only, with a token."""
+    from heliostat.control.local_cluster import start_local_cluster
+    from heliostat.control.local_nodes import LocalSettings
+
+    _check_where(where)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    settings = LocalSettings(port=port, idle_seconds=idle_seconds)
+    try:
+        cluster = start_local_cluster(nodes, cpus_per_node, autoscale, workspace, settings, _say)
+        _show_way_in(cluster)
+        if not detach:
+            _stay_until_interrupted(cluster)
+    except KeyboardInterrupt:
+        _say("interrupted; nothing is left of the cluster")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def down(where: Where) -> None:
+    """End the cluster on this machine: exactly the processes that were started for it."""
+    from heliostat.control.local_cluster import stop_local_cluster
+
+    _check_where(where)
+    ended = stop_local_cluster()
+    print("no local cluster runs" if ended is None else f"ended the local cluster at {ended.address}")
+
+
+def _check_where(where: str) -> None:
+    from heliostat.errors import ConfigError
+
+    if where != "local":
+        raise ConfigError(
+            f"'{where}': only 'local' is started from here; see cluster/README.md for machines and clouds"
+        )
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(f"heliostat: {line}", file=sys.stderr, flush=True)
+
+
+def _show_way_in(cluster: "LocalCluster") -> None:
+    head = f"Ray with {cluster.nodes} node{'s' if cluster.nodes > 1 else ''} at {cluster.address}"
+    grows = " (the head now, the others when work waits for them)" if cluster.node_types else ""
+    exports = "\n".join(f"  export {name}={value}" for name, value in cluster.environment().items())
+    print(
+        f"{head}{grows}, process {cluster.pids[0]}\nIn another shell:\n{exports}\n"
+        f"  heliostat submit jobs/recipes/quickstart.yaml --address {cluster.address}\n"
+        f"  heliostat cluster status --address {cluster.address}\n"
+        "  heliostat cluster down local",
+        flush=True,
+    )
+
+
+def _stay_until_interrupted(cluster: "LocalCluster") -> None:
+    from heliostat.control.local_cluster import find_local_cluster
+
+    try:
+        while cluster.alive:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        _say("ending the cluster")
+        cluster.stop()
+        raise
+    there = find_local_cluster()
+    if there is None or there.mark != cluster.mark:
+        cluster.stop()
+        _say("the cluster was ended")
 
 
 @app.command()
@@ -100,8 +194,7 @@ def _print_waiting(demand: "Demand", holders: Sequence["Holder"]) -> None:
     if not demand.waiting:
         print("Nothing waits for resources.")
     for each in demand.waiting:
-        count = f"{each.count} {each.kind}{'s' if each.count > 1 else ''}"
-        print(f"Waiting: {count} for {each.asked}: {each.why}.")
+        print(f"Waiting: {each.count} {_plural(each.kind, each.count)} for {each.asked}: {each.why}.")
     for holder in holders:
         job = f" of job {holder.job_id}" if holder.job_id else ""
         why = demand.why(holder.bundles or (holder.resources,))
@@ -111,6 +204,11 @@ def _print_waiting(demand: "Demand", holders: Sequence["Holder"]) -> None:
             print(f"Starting: {kind.starting} of type {kind.name}.")
     for failure in demand.failures:
         print(f"Not started: {failure.node_type}: {failure.reason}.")
+
+
+def _plural(kind: str, count: int) -> str:
+    """`2 tasks or actors`."""
+    return kind if count == 1 else " or ".join(f"{word}s" for word in kind.split(" or "))
 
 
 def _short(node_id: str) -> str:

@@ -41,8 +41,8 @@ def forget(
     workspace: WorkspaceRoot = None,
 ) -> None:
     """Say that an endpoint is gone, so that nothing is kept for it; refused while it can be seen to run."""
-    from heliostat.endpoints import forget as forget_endpoint
+    from heliostat.control.endpoint_actions import forget as forget_endpoint
+    from heliostat.control.roles import local_actor
     from heliostat.workspace import Workspace
 
-    record = forget_endpoint(Workspace.resolve(workspace), name)
-    print(f"{name} is {record.status}; nothing is kept for it any more")
+    print(forget_endpoint(local_actor(), Workspace.resolve(workspace), name).said)

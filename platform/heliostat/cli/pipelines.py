@@ -2,11 +2,15 @@
 
 import logging
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat.cli.arguments import Overrides, RecipePath, Until, WorkspaceRoot, check_until
+from heliostat.cli.arguments import Address, Overrides, RecipePath, Until, WorkspaceRoot, check_until
+from heliostat.errors import ClusterError
+
+if TYPE_CHECKING:
+    from heliostat.control.sites import Site
 
 
 def run(
@@ -30,7 +34,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
+    from heliostat.job_folder import keep_output
     from heliostat.recipe import Recipe, check_layouts
+    from heliostat.records import submission_id
     from heliostat.versions.names import check_name
     from heliostat.workspace import Workspace
 
@@ -41,6 +47,8 @@ def run(
         check_name(promote)
     place = Workspace.resolve(workspace)
     place.storage.check_writable()
+    if (job_id := submission_id()) is not None:
+        keep_output(place.storage, job_id)
 
     from heliostat.pipeline import run_pipeline
     from heliostat.ray_session import ray_session
@@ -67,38 +75,78 @@ def _show_remarks() -> None:
 
 def submit(
     recipe: RecipePath,
-    address: Annotated[
-        str, typer.Option(help="The head node's dashboard, for example http://127.0.0.1:8265.")
-    ],
     overrides: Overrides = None,
+    address: Address = None,
     workspace: WorkspaceRoot = None,
     until: Until = None,
+    project: Annotated[
+        str | None, typer.Option(help="What it belongs to [default: the recipe's name].")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="From -10 to 10; the higher goes first.")] = 0,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job's log.")] = False,
+    no_preflight: Annotated[
+        bool, typer.Option("--no-preflight", help="Send it without the checks of 'heliostat validate'.")
+    ] = False,
 ) -> None:
     """Run a recipe as a job on a Ray cluster, and follow its log."""
-    from heliostat.control.jobs import Submission, submit_job
+    from heliostat.control.ray_jobs import submit_job as submit_straight
+    from heliostat.control.roles import local_actor
+    from heliostat.control.sites import address_of, recorded_site
+    from heliostat.control.submissions import Submission
     from heliostat.recipe import Recipe
 
-    check_until(Recipe.load(recipe, tuple(overrides or ())), until)
-    submission = Submission(recipe, tuple(overrides or ()), workspace, until)
-    job_id = submit_job(address, submission)
-    print(f"job {job_id} submitted to {address}", flush=True)
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    check_until(loaded, until)
+    cluster = address_of(address)
+    if not no_preflight:
+        from heliostat.cli.checks import warn_before_submit
+
+        warn_before_submit(cluster, loaded, workspace)
+    submission = Submission(recipe, tuple(overrides or ()), workspace, until, project or "")
+    site = recorded_site(workspace, cluster)
+    if site is None:  # the workspace is the cluster's, and not to be seen from here
+        job_id = submit_straight(cluster, submission)
+        print(f"job {job_id} submitted to {cluster}", flush=True)
+        if not no_wait:
+            _follow_straight(cluster, job_id)
+        return
+
+    from heliostat.control.jobs import submit_job
+
+    job = submit_job(site, local_actor(), submission, priority)
+    if job.state == "FAILED":
+        raise ClusterError(job.reason)
+    print(f"job {job.id} {job.reason or f'submitted to {cluster}'}", flush=True)
     if not no_wait:
-        _follow(address, job_id)
+        follow(site, job.id)
 
 
-def _follow(address: str, job_id: str) -> None:
+def follow(site: "Site", job_id: str) -> None:
+    """Print a job's output until it ends; 1 is the exit code when it did not succeed."""
     from heliostat.control.jobs import follow_job
+
+    try:
+        job = follow_job(site, job_id, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        _no_longer_following(f"heliostat jobs stop {job_id}", job_id)
+        raise typer.Exit(130) from None
+    print(f"job {job.id} {job.state}" + (f": {job.reason}" if job.reason else ""), flush=True)
+    if job.state != "SUCCEEDED":
+        raise typer.Exit(1)
+
+
+def _follow_straight(address: str, job_id: str) -> None:
+    from heliostat.control.ray_jobs import follow_job
 
     try:
         job = follow_job(address, job_id, lambda text: print(text, end="", flush=True))
     except KeyboardInterrupt:
-        print(
-            f"\nheliostat: no longer following; job {job_id} goes on (to stop it: "
-            f"ray job stop --address {address} {job_id})",
-            file=sys.stderr,
-        )
+        _no_longer_following(f"ray job stop --address {address} {job_id}", job_id)
         raise typer.Exit(130) from None
     print(f"job {job.id} {job.status}" + (f": {job.message}" if job.message else ""), flush=True)
     if job.status != "SUCCEEDED":
         raise typer.Exit(1)
+
+
+def _no_longer_following(command: str, job_id: str) -> None:
+    print(f"\nheliostat: no longer following; job {job_id} goes on (to stop it: {command})", file=sys.stderr)

@@ -1,23 +1,44 @@
-"""`heliostat validate` and `heliostat config`: recipes looked at without a cluster."""
+"""`heliostat validate` and `heliostat config`: recipes looked at before they run."""
 
 import json
+import sys
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from heliostat.cli.arguments import Overrides, RecipePath
+from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
 
 app = typer.Typer(help="Look at recipes and their keys.", rich_markup_mode=None, no_args_is_help=True)
 
 Section = Literal["model", "pretrain", "data", "tune", "train", "evaluate", "compress", "serve", "recipe"]
 
 
-def validate(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Check a recipe in seconds, without a cluster."""
-    from heliostat.recipe import Recipe, check_recipe
+def validate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="Check it against the cluster with this dashboard, too.")
+    ] = None,
+    workspace: WorkspaceRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check a recipe in seconds: its keys, data, memory, disk and, with --address, the cluster."""
+    from heliostat.cli.checks import print_checks
+    from heliostat.control.preflight import lines_of, preflight
+    from heliostat.errors import ConfigError
+    from heliostat.recipe import Recipe
 
-    for finding in check_recipe(Recipe.load(recipe, tuple(overrides or ()))):
-        print(finding)
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    found = preflight(loaded, workspace=workspace, address=address)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        raise typer.Exit(2 if found.refusals else 0)
+    for line in found.findings:
+        print(line)
+    print_checks([check for check in found.checks if "findings" not in check.facts])
+    if found.refusals:
+        sys.stdout.flush()
+        raise ConfigError("\n".join(lines_of(found.refusals)))
     print(f"{recipe}: valid")
 
 

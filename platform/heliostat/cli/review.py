@@ -8,7 +8,8 @@ from heliostat.cli.arguments import WorkspaceRoot
 from heliostat.cli.columns import print_columns
 
 if TYPE_CHECKING:
-    from heliostat.serving.guard.review_queue import ReviewItem, ReviewQueue
+    from heliostat.control.review import ReviewItem
+    from heliostat.control.roles import Actor
 
 app = typer.Typer(
     help="Decide about requests that a rule of the guard holds for review.",
@@ -30,7 +31,10 @@ def list_all(
     workspace: WorkspaceRoot = None,
 ) -> None:
     """List the requests that wait, oldest first."""
-    items = _queue(workspace).list(None if every else "pending")
+    from heliostat.control.review import list_reviews
+    from heliostat.workspace import Workspace
+
+    items = list_reviews(Workspace.resolve(workspace), None if every else "pending")
     rows = [
         (
             item.id[:12],
@@ -49,7 +53,10 @@ def list_all(
 @app.command()
 def show(item: ItemId, workspace: WorkspaceRoot = None) -> None:
     """Show a request in full."""
-    found = _queue(workspace).get(item)
+    from heliostat.control.review import show_review
+    from heliostat.workspace import Workspace
+
+    found = show_review(Workspace.resolve(workspace), item)
     print(f"{found.id}: {found.status}, held by {', '.join(found.rules)}")
     print(f"asked by {_plain(found.tenant)} of {_plain(found.model)} at {_time(found.created)} UTC")
     if found.decided is not None:
@@ -63,31 +70,29 @@ def show(item: ItemId, workspace: WorkspaceRoot = None) -> None:
 @app.command()
 def approve(item: ItemId, reason: Reason = "", by: By = None, workspace: WorkspaceRoot = None) -> None:
     """Let a request through when the same tenant asks it again."""
-    decided = _queue(workspace).approve(item, by or _user(), reason)
+    from heliostat.control import review
+    from heliostat.workspace import Workspace
+
+    decided = review.approve(_actor(by), Workspace.resolve(workspace), item, reason)
     print(f"{decided.id[:12]} is approved; {decided.tenant} may ask it again")
 
 
 @app.command()
 def reject(item: ItemId, reason: Reason = "", by: By = None, workspace: WorkspaceRoot = None) -> None:
     """Refuse a request whenever it is asked."""
-    decided = _queue(workspace).reject(item, by or _user(), reason)
+    from heliostat.control import review
+    from heliostat.workspace import Workspace
+
+    decided = review.reject(_actor(by), Workspace.resolve(workspace), item, reason)
     print(f"{decided.id[:12]} is rejected")
 
 
-def _queue(workspace: str | None) -> "ReviewQueue":
-    from heliostat.serving.guard.review_queue import ReviewQueue
-    from heliostat.workspace import Workspace
+def _actor(by: str | None) -> "Actor":
+    from dataclasses import replace
 
-    return ReviewQueue(Workspace.resolve(workspace).storage)
+    from heliostat.control.roles import local_actor
 
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        return "unknown"
+    return replace(local_actor(), user=by) if by else local_actor()
 
 
 def _time(seconds: float) -> str:

@@ -1,11 +1,16 @@
 """`heliostat serve`: bring endpoints up, see how they do, and change them while they answer."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
 from heliostat.cli.columns import print_columns
+
+if TYPE_CHECKING:
+    from heliostat.control.gateway_key import GatewayKey
+    from heliostat.control.roles import Actor
+    from heliostat.workspace import Workspace
 
 app = typer.Typer(
     help="Deploy endpoints, see how they are doing, and change them while they answer.",
@@ -13,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 EndpointName = Annotated[str, typer.Argument(metavar="NAME", help="An endpoint, by its name in the API.")]
+_DECISIONS = 3
 GatewayUrl = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="The gateway, as http://head:8000; default: by the record."),
@@ -52,10 +58,14 @@ def status(
 
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
+    key = _key(workspace)
     for gateway in _gateways(workspace, name, url):
-        for endpoint in endpoints_at(gateway):
+        for endpoint in endpoints_at(gateway, key):
             if name in (None, endpoint["name"]):
                 notes += [f"{endpoint['name']}: {endpoint['note']}"] if endpoint["note"] else []
+                notes += [
+                    _said(endpoint["name"], each) for each in endpoint.get("decisions", [])[:_DECISIONS]
+                ]
                 for version in endpoint["versions"]:
                     rows += [_row(endpoint, version), *_adapter_rows(endpoint, version)]
     heads = ("NAME", "VERSION", "SHARE", "REPLICAS", "REQUESTS", "TOKENS/S", "KV", "ENGINE", "ARTIFACT")
@@ -75,7 +85,7 @@ def logs(
     from heliostat.control.serving import endpoint_logs
 
     (gateway,) = _gateways(workspace, name, url)
-    for replica, said in endpoint_logs(gateway, name, lines).items():
+    for replica, said in endpoint_logs(gateway, name, lines, _key(workspace)).items():
         print(f"== {replica}")
         print("\n".join(said) or "(nothing)")
 
@@ -88,19 +98,25 @@ def canary(
     url: GatewayUrl = None,
 ) -> None:
     """Give the newest version another share of the requests."""
-    _change(name, "canary", {"weight": weight}, workspace, url)
+    from heliostat.control.endpoint_actions import set_canary
+
+    print(set_canary(*_here(workspace), name, weight, url).said)
 
 
 @app.command()
 def promote(name: EndpointName, workspace: WorkspaceRoot = None, url: GatewayUrl = None) -> None:
     """Give the newest version all requests, and end the others."""
-    _change(name, "promote", {}, workspace, url)
+    from heliostat.control.endpoint_actions import promote as give_all
+
+    print(give_all(*_here(workspace), name, url).said)
 
 
 @app.command()
 def rollback(name: EndpointName, workspace: WorkspaceRoot = None, url: GatewayUrl = None) -> None:
     """End the canary, or bring the version before the last promotion back."""
-    _change(name, "rollback", {}, workspace, url)
+    from heliostat.control.endpoint_actions import roll_back
+
+    print(roll_back(*_here(workspace), name, url).said)
 
 
 @app.command()
@@ -112,22 +128,37 @@ def scale(
     url: GatewayUrl = None,
 ) -> None:
     """Set between how many replicas each version has."""
-    _change(name, "scale", {"fewest": fewest, "most": most}, workspace, url)
+    from heliostat.control.endpoint_actions import scale as set_bounds
+
+    print(set_bounds(*_here(workspace), name, (fewest, most), url).said)
 
 
 @app.command()
 def delete(name: EndpointName, workspace: WorkspaceRoot = None, url: GatewayUrl = None) -> None:
     """Take an endpoint down, behind the answers it is giving."""
-    _change(name, "delete", {}, workspace, url)
+    from heliostat.control.endpoint_actions import delete as take_down
+
+    print(take_down(*_here(workspace), name, url).said)
 
 
-def _change(name: str, what: str, values: dict[str, Any], workspace: str | None, url: str | None) -> None:
-    from heliostat.control.serving import change_endpoint
+def _here(workspace: str | None) -> "tuple[Actor, Workspace]":
+    from heliostat.control.roles import local_actor
+    from heliostat.workspace import Workspace
 
-    (gateway,) = _gateways(workspace, name, url)
-    versions = change_endpoint(gateway, name, what, values)
-    shares = ", ".join(f"{version['label']} {version['weight']:.3g} %" for version in versions)
-    print(f"{name}: {shares or 'is taken down'}")
+    return local_actor(), Workspace.resolve(workspace)
+
+
+def _key(workspace: str | None) -> "GatewayKey | None":
+    from heliostat.control.gateway_key import find_gateway_key
+    from heliostat.workspace import Workspace
+
+    return find_gateway_key(Workspace.resolve(workspace))
+
+
+def _said(name: str, decision: dict[str, Any]) -> str:
+    """A scaling decision in words."""
+    change = f"{decision['before']} to {decision['after']} replicas"
+    return f"{name} {decision['version']}: {change} at {decision['at']}: {decision['reason']}"
 
 
 def _gateways(workspace: str | None, name: str | None, url: str | None) -> list[str]:

@@ -1,15 +1,10 @@
 """`heliostat train`: look at a training run before it runs."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
-
-if TYPE_CHECKING:
-    from heliostat.recipe import Recipe, Training
-    from heliostat.training.config import TrainConfig
-    from heliostat.training.plan_inputs import PlanInputs
 
 app = typer.Typer(help="Look at a training run before it runs.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -36,59 +31,17 @@ def plan(
     """Say what a run needs and takes, and where it fits: no cluster, no weights."""
     import json
 
+    from heliostat.planning import plan_run, run_named
     from heliostat.recipe import Recipe
-    from heliostat.training.plan import plan_training
     from heliostat.training.plan_devices import NODES, this_machine
     from heliostat.training.plan_page import print_plan
+    from heliostat.workspace import Workspace
 
     loaded = Recipe.load(recipe, tuple(overrides or ()))
-    run = _run_of(loaded, stage)
-    inputs = _inputs(loaded, run, workspace)
+    run = run_named(loaded, stage)
     nodes = (*NODES, this_machine(run.train.cpus_per_worker, tflops))
-    found = plan_training(_within_budget(run, inputs), inputs, nodes)
+    found = plan_run(loaded, run, Workspace.resolve(workspace), nodes)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
         print_plan(found)
-
-
-def _run_of(recipe: "Recipe", stage: str | None) -> "Training":
-    """The run of this name; without one `train`, else the first stage of pre-training."""
-    from heliostat.errors import ConfigError
-
-    runs = {run.name: run for run in recipe.trainings}
-    if not runs:
-        raise ConfigError(f"recipe {recipe.name!r} has no 'train:' and no 'pretrain:' section to plan")
-    name = stage or ("train" if "train" in runs else next(iter(runs)))
-    if name not in runs:
-        raise ConfigError(f"--stage {name}: recipe {recipe.name!r} has {', '.join(runs)}")
-    return runs[name]
-
-
-def _inputs(recipe: "Recipe", run: "Training", workspace: str | None) -> "PlanInputs":
-    """What the workspace and the recipe tell of the model and of the data."""
-    from heliostat.training.plan_inputs import PlanInputs, find_dataset, shape_of_model
-    from heliostat.workspace import Workspace
-
-    assert recipe.model is not None  # the recipe was checked: whoever trains has a model
-    place = Workspace.resolve(workspace)
-    tokenize = run.data.tokenize
-    inputs = PlanInputs.of(
-        shape_of_model(recipe.model, place),
-        tokenize.max_sequence_length,
-        len(recipe.added_tokens),
-        tokenize.packing,
-    )
-    return inputs.with_dataset(find_dataset(place, run.data.name, run.data.packing.canonical()))
-
-
-def _within_budget(run: "Training", inputs: "PlanInputs") -> "TrainConfig":
-    """The run with as many steps as its tokens pay for; of rows that are full, as long as none are there."""
-    if run.max_tokens is None:
-        return run.train
-    from heliostat.training.budget import steps_within
-
-    found = inputs.dataset
-    tokens, rows = (found.tokens, found.sequences) if found else (inputs.max_sequence_length, 1)
-    steps = steps_within(run.max_tokens, tokens, rows, run.train.sequences_per_step)
-    return run.train.model_copy(update={"max_steps": steps})

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from heliostat.control.answers import amounts, mapping, moment, number, text, whole
+from heliostat.control.node_types import camel
 from heliostat.control.ray_api import RayApi
 
 Resources = dict[str, float]
@@ -39,6 +40,8 @@ class Status:
     at: datetime | None = None
     known: bool = False
     """Whether there is a status at all."""
+    second: bool = False
+    """Whether it is of the second autoscaler, which names neither the nodes' resources nor itself."""
     error: str = ""
     running: dict[str, int] = field(default_factory=dict)
     """Nodes by type."""
@@ -49,8 +52,8 @@ class Status:
     demands: list[tuple[Resources, int]] = field(default_factory=list)
     gangs: list[tuple[Gang, int]] = field(default_factory=list)
     requests: list[tuple[Resources, int]] = field(default_factory=list)
-    shapes: list[tuple[str, Resources]] = field(default_factory=list)
-    """Each live node's type (empty when not told) and resources."""
+    type_of: dict[str, str] = field(default_factory=dict)
+    """Each node's type by the node's id or address; empty where it is not told."""
 
 
 def read_status(api: RayApi) -> Status:
@@ -69,12 +72,6 @@ def read_status(api: RayApi) -> Status:
         found = from_text(str(page.get("clusterStatus") or ""))
     found.error = text(data.get("autoscalingError"))
     return found
-
-
-def camel(name: str) -> str:
-    """A name as Ray's dashboard writes it when it is a key."""
-    first, *others = name.split("_")
-    return first + "".join(other.title() for other in others)
 
 
 def _from_structure(status: Mapping[str, Any]) -> Status:
@@ -98,7 +95,7 @@ def _from_structure(status: Mapping[str, Any]) -> Status:
         demands=_counted(load.get("resourceDemand")),
         gangs=_gangs(load.get("pgDemand")),
         requests=_counted(load.get("requestDemand")),
-        shapes=list(_shapes(load, type_of)),
+        type_of=type_of,
     )
 
 
@@ -132,17 +129,6 @@ def _gangs(value: object) -> list[tuple[Gang, int]]:
     return found
 
 
-def _shapes(load: Mapping[str, Any], type_of: Mapping[str, str]) -> Iterator[tuple[str, Resources]]:
-    by_node = mapping(load, "usageByNode")
-    if by_node:
-        for node, uses in by_node.items():
-            totals = {str(name): pair[1] for name, each in mapping(uses).items() if (pair := _pair(each))}
-            yield type_of.get(str(node), ""), totals
-        return
-    for resources, count in _counted(load.get("nodeTypes")):
-        yield from [("", resources)] * count
-
-
 def _unavailable(report: Mapping[str, Any]) -> Iterator[tuple[str, str, datetime | None]]:
     records = mapping(report, "nodeAvailabilitySummary", "nodeAvailabilities")
     for name, each in records.items():
@@ -161,7 +147,8 @@ def _failed(report: Mapping[str, Any]) -> Iterator[tuple[str, str, datetime | No
 
 def from_text(page: str) -> Status:
     """Read the page that `ray status` prints; what is not understood is passed over."""
-    status = Status(known=page.startswith("====") and "Node status" in page)
+    known = page.startswith("====") and "Node status" in page
+    status = Status(known=known, second=known)
     section = ""
     for line in page.splitlines():
         if line and not line.startswith((" ", "-", "=")):
@@ -194,8 +181,8 @@ def _read_line(status: Status, section: str, line: str) -> None:
 
 
 def _read_pending(status: Status, line: str) -> None:
-    """`train, 2 launching`, or `10.0.0.7: train, setting-up`."""
-    named, _, rest = line.partition(", ")
+    """`train, 2 launching`, or `10.0.0.7: train, setting-up`, where the last word may be missing."""
+    named, _, rest = line.rstrip(",").partition(", ")
     launching = re.match(r"(\d+) launching", rest)
     kind = named if launching else named.rpartition(": ")[2]
     status.starting[kind] = status.starting.get(kind, 0) + (int(launching[1]) if launching else 1)

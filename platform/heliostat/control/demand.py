@@ -6,8 +6,19 @@ from datetime import datetime
 from typing import Any, Literal
 
 from heliostat.control.answers import mapping, mappings, moment, text
-from heliostat.control.cluster_status import Gang, Status, camel, literal, read_status
-from heliostat.control.node_types import NodeType, amount_of, counts, fits, in_words, never_fits, room
+from heliostat.control.cluster_status import Gang, Status, literal, read_status
+from heliostat.control.local_cluster import known_node_types
+from heliostat.control.node_types import (
+    NodeType,
+    amount_of,
+    camel,
+    counts,
+    fits,
+    in_words,
+    never_fits,
+    room,
+)
+from heliostat.control.nodes import Node, read_nodes
 from heliostat.control.ray_api import RayApi
 from heliostat.records import Record
 
@@ -86,20 +97,23 @@ class Demand(Record):
         return None
 
 
-def read_demand(api: RayApi, node_types: Sequence[NodeType] = ()) -> Demand:
-    """What waits and why. Ray does not tell the limits of its node types: who knows them (from the file the
-    cluster was made with) gives `node_types`; else only what is there and what the autoscaler says counts.
+def read_demand(api: RayApi, node_types: Sequence[NodeType] | None = None) -> Demand:
+    """What waits and why. Ray does not tell the limits of its node types. They are known of this machine's
+    local cluster, else from HELIOSTAT_NODE_TYPES, or given; else what is there counts, and what the
+    autoscaler says.
 
     Raises:
         Unreachable: the cluster does not answer.
         ClusterError: it refuses, or what answers is no Ray dashboard.
     """
+    given = known_node_types(api.address) if node_types is None else node_types
     status = read_status(api)
+    nodes = [node for node in read_nodes(api) if node.alive]  # the status is some seconds older
     events = _events(api.get("/events", "asking what happened"))
-    mirrored = all(_MIRRORED.match(name) for name in status.running)
-    autoscaler = bool(node_types) or bool(status.starting) or not mirrored or _launched(events)
-    types = _types(status, node_types)
-    known = _Known(status, types, autoscaler, bool(node_types), _refused(events))
+    own = any(not _MIRRORED.match(name) for name in status.running)
+    autoscaler = status.second or bool(given) or bool(status.starting) or own or _launched(events)
+    types = _types(status, nodes, given)
+    known = _Known(status, types, autoscaler, bool(given), _refused(events))
     waiting = [known.judge("task or actor", (asked,), "", count) for asked, count in status.demands]
     waiting += [known.judge("placement group", g.bundles, g.strategy, count) for g, count in status.gangs]
     waiting += [known.judge("request", (asked,), "", count) for asked, count in status.requests]
@@ -238,24 +252,33 @@ def _together(bundles: tuple[dict[str, float], ...]) -> dict[str, float]:
     return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
 
 
-def _types(status: Status, given: Sequence[NodeType]) -> tuple[NodeType, ...]:
+def _types(status: Status, nodes: Sequence[Node], given: Sequence[NodeType]) -> tuple[NodeType, ...]:
     """The types that were given, with what runs of them now; else those of the nodes that are there."""
-    shapes: dict[str, dict[str, float]] = {}
-    for name, resources in status.shapes:
-        there = shapes.setdefault(name, {})
-        for each, amount in resources.items():
-            if counts(each):
-                there[each] = max(there.get(each, 0.0), amount)
-    names = [each.name for each in given]
-    names += [name for name in (*status.running, *status.starting, *shapes) if name not in names]
-    by_name = {each.name: each for each in given}
-    found = []
+    seen = _seen(status, nodes)
+    named = {each.name: each for each in given}
+    names = [*named, *status.starting, *(name for name in status.running if not _MIRRORED.match(name))]
     for name in dict.fromkeys(names):
-        known = by_name.get(name) or NodeType(name=name, resources=shapes.get(name, {}))
-        seen = sum(kind == name for kind, _ in status.shapes)
-        running = status.running.get(name, seen)
-        found.append(known.model_copy(update={"running": running, "starting": status.starting.get(name, 0)}))
-    return tuple(found)
+        there = seen.pop(name, NodeType(name=name, resources={}))
+        named[name] = named.get(name, there).model_copy(
+            update={"running": there.running, "starting": status.starting.get(name, 0)}
+        )
+    return (*named.values(), *seen.values())
+
+
+def _seen(status: Status, nodes: Sequence[Node]) -> dict[str, NodeType]:
+    """The types of the nodes that are there, by name; of those without one, by what they have."""
+    found: dict[str, NodeType] = {}
+    for node in nodes:
+        has = {name: amount for name, amount in node.resources.items() if counts(name)}
+        told = status.type_of.get(node.id) or status.type_of.get(node.ip) or node.group
+        name = "" if _MIRRORED.match(told) else told
+        key = name or in_words({each: amount for each, amount in has.items() if "memory" not in each.lower()})
+        before = found.get(key, NodeType(name=name or f"a node of {key}", resources={}))
+        most = {each: max(before.resources.get(each, 0.0), amount) for each, amount in has.items()}
+        found[key] = before.model_copy(
+            update={"resources": before.resources | most, "running": before.running + 1}
+        )
+    return found
 
 
 def _events(answer: Any) -> tuple[ClusterEvent, ...]:

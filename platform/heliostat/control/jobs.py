@@ -1,183 +1,246 @@
-"""Recipes as jobs on a running cluster: submit, follow, stop, list."""
+"""What a person does with jobs: hand in, stop, try again, change and hand in again, follow. All on record.
 
-import ipaddress
-import os
-import re
-import secrets
-import shlex
+The record is made before anything is sent, so that a job is never on the cluster and nowhere else.
+"""
+
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from heliostat.control.packages import ENTRY_SCRIPT, pack_jobs, pack_source, working_folder
+from heliostat.control.job_log import LogReader
+from heliostat.control.job_queue import check_priority, dispatch_due, keep_packages
+from heliostat.control.job_records import JobRecord, add_job, change_job, claim_job, job_of
+from heliostat.control.job_watch import sync_jobs
 from heliostat.control.ray_api import RayApi, Unreachable
-from heliostat.errors import ClusterError
-from heliostat.ray_session import ENVIRONMENT
-from heliostat.recipe import Recipe
-from heliostat.records import user_name
-from heliostat.workspace import DEFAULT_WORKSPACE
+from heliostat.control.roles import Actor, require
+from heliostat.control.sites import Site
+from heliostat.control.submissions import Prepared, Submission, new_id, prepare
+from heliostat.errors import ClusterError, ConfigError
 
-FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
+RETRIES = 1
+"""How often a job is handed in again by itself when the cluster lost it. It goes on from its checkpoint."""
 PATIENCE_SECONDS = 120.0
 """How long a cluster may stay silent before following its job is given up."""
 
 
 @dataclass(frozen=True)
-class Submission:
-    """What to run: a recipe, changes to it, where its outputs go, and after which stage to stop."""
+class Origin:
+    """The job that another one comes from, and as what: "retry" or "clone"."""
 
-    recipe: Path
-    overrides: tuple[str, ...] = ()
-    workspace: str | None = None
-    until: str | None = None
+    parent: str
+    relation: str
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job as Ray reports it."""
-
-    id: str
-    status: str
-    message: str
-    recipe: str
-    user: str
-    started_at: datetime | None
-    ended_at: datetime | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether its status will not change any more."""
-        return self.status in FINAL_STATUSES
-
-
-def submit_job(address: str, submission: Submission) -> str:
-    """Check the recipe, upload what the cluster lacks, and submit; returns the submission id.
+def submit_job(
+    site: Site, actor: Actor, submission: Submission, priority: int = 0, origin: Origin | None = None
+) -> JobRecord:
+    """Check a recipe, put it on record, and send it if it is its turn; else it waits in the queue.
 
     Raises:
-        ConfigError: the recipe is wrong; nothing was sent.
-        ClusterError: the cluster is out of reach, too old, or refuses.
+        AccessError: this actor may not.
+        ConfigError: the recipe is wrong; nothing is on record.
+        StorageError: the workspace takes no more.
+        StoreError: the database is away.
     """
-    Recipe.load(submission.recipe, submission.overrides)
-    package, place = pack_jobs(working_folder(), submission.recipe)
-    source = pack_source()
-    with RayApi(address) as api:
-        api.check_version()
-        for item in (package, source):
-            if item is not None and not api.has_package(item.name):
-                api.upload_package(item.name, item.content)
-        runtime_env: dict[str, Any] = {
-            "working_dir": package.uri,
-            "env_vars": ENVIRONMENT | _workspace_variable(address, submission.workspace),
-        }
-        if source is not None:
-            runtime_env["py_modules"] = [source.uri]
-        return api.submit(
-            {
-                "entrypoint": _entrypoint(place, submission),
-                "submission_id": _new_id(submission.recipe),
-                "runtime_env": runtime_env,
-                "metadata": {"user": user_name(), "recipe": submission.recipe.stem},
-            }
-        )
+    require(actor, "operator", "submit jobs")
+    check_priority(actor, priority)
+    workspace = submission.workspace or site.workspace.storage.root
+    within = Submission(
+        submission.recipe, submission.overrides, str(workspace), submission.until, submission.project
+    )
+    prepared = prepare(site.address or "", within, actor.user)
+    job = _new_record(prepared, actor, priority, within)
+    if origin is not None:
+        job = job.model_copy(update={"parent": origin.parent, "relation": origin.relation})
+    keep_packages(site, prepared.packages)
+    return _enter(site, job)
 
 
-def follow_job(
-    address: str, submission_id: str, show: Callable[[str], None], poll_seconds: float = 1.0
-) -> Job:
-    """Hand each new piece of the job's log to `show` until the job has ended; returns how it ended.
+def submit_text(
+    site: Site,
+    actor: Actor,
+    name: str,
+    text: str,
+    submission: Submission | None = None,
+    origin: Origin | None = None,
+) -> JobRecord:
+    """The same with a recipe's text instead of a file, as a page has it; `submission` says all else.
 
-    Short silences of the cluster are waited out. Raises:
-        ClusterError: it was silent for PATIENCE_SECONDS, or no longer knows the job.
+    Raises:
+        what `submit_job` does.
     """
-    shown = 0
-    job: Job | None = None
+    asked = submission or Submission(Path())
+    with tempfile.TemporaryDirectory(prefix="heliostat-recipe-") as folder:
+        path = Path(folder) / f"{name}.yaml"
+        path.write_text(text)
+        changed = Submission(path, asked.overrides, asked.workspace, asked.until, asked.project)
+        return submit_job(site, actor, changed, origin=origin)
+
+
+def retry_job(site: Site, actor: Actor, job_id: str) -> JobRecord:
+    """Hand the same in again, with the same code. What was finished is found; training goes on from its
+    checkpoint.
+
+    Raises:
+        AccessError: this actor may not.
+        ConfigError: there is no such job, it still runs, or it was not handed in through Heliostat.
+    """
+    require(actor, "operator", "retry jobs")
+    job = job_of(site.store, job_id)
+    if not job.ended:
+        raise ConfigError(f"{job_id} is {job.state}; stop it before it is tried again")
+    return _enter(site, _again(job, actor.user, RETRIES))
+
+
+def clone_job(site: Site, actor: Actor, job_id: str, overrides: tuple[str, ...]) -> JobRecord:
+    """Hand a job's recipe in again with changes (`key=value`) on top of its own, and with today's code.
+
+    Raises:
+        AccessError: this actor may not.
+        ConfigError: there is no such job, it has no recipe on record, or the changes are wrong.
+    """
+    job = job_of(site.store, job_id)
+    if job.recipe is None:
+        raise ConfigError(f"{job_id} was not handed in through Heliostat: its recipe is not on record")
+    asked = Submission(Path(), (*job.overrides, *overrides), job.workspace, job.until, job.project)
+    return submit_text(site, actor, job.name, job.recipe, asked, Origin(job.id, "clone"))
+
+
+def stop_job(site: Site, actor: Actor, job_id: str) -> JobRecord:
+    """Ask a job to end; it saves its last step first. One that waits in the queue never starts.
+
+    Raises:
+        AccessError: this actor may not.
+        ConfigError: there is no such job.
+        ClusterError: the cluster does not answer; the job may go on.
+    """
+    require(actor, "operator", "stop jobs")
+    job = job_of(site.store, job_id)
+    if claim_job(site.store, job_id, "QUEUED", "STOPPED"):
+        says = f"taken out of the queue by {actor.user}"
+        change_job(site.store, job_id, says, reason=says, ended_at=datetime.now(UTC), retries_left=0)
+    elif not job.ended:
+        with RayApi(_address(site)) as api:
+            api.stop(job_id)
+        says = f"told to stop by {actor.user}"
+        change_job(site.store, job_id, says, state="STOPPING", reason=says, retries_left=0)
+    return job_of(site.store, job_id)
+
+
+def change_priority(site: Site, actor: Actor, job_id: str, priority: int) -> JobRecord:
+    """Give a job that waits another place in the queue.
+
+    Raises:
+        AccessError: this actor may not.
+        ConfigError: there is no such job, or it does not wait any more.
+    """
+    require(actor, "operator", "change priorities")
+    check_priority(actor, priority)
+    job = job_of(site.store, job_id)
+    if job.state != "QUEUED":
+        raise ConfigError(f"{job_id} is {job.state}: only jobs that wait have a place in the queue")
+    change_job(site.store, job_id, f"priority {priority}, by {actor.user}", priority=priority)
+    return job_of(site.store, job_id)
+
+
+def follow_job(site: Site, job_id: str, show: Callable[[str], None], poll_seconds: float = 1.0) -> JobRecord:
+    """Hand each new piece of a job's output to `show` until it has ended; returns how it ended.
+
+    Needs nobody else: it serves the queue while it waits. Short silences of the cluster are waited out.
+
+    Raises:
+        ConfigError: there is no such job.
+        ClusterError: the cluster was silent for PATIENCE_SECONDS.
+    """
+    log = LogReader(site, job_id)
     heard = time.monotonic()
-    with RayApi(address) as api:
-        while True:
-            try:
-                job = _job(api.job(submission_id))  # before the log, so that a final log is a whole one
-                log = api.logs(submission_id)
-            except Unreachable as error:
-                if time.monotonic() - heard > PATIENCE_SECONDS:
-                    if job is not None and job.ended:  # only its log is out of reach
-                        return job
-                    raise ClusterError(
-                        f"lost sight of job {submission_id}, which may still be running: {error}"
-                    ) from None
-                time.sleep(poll_seconds)
-                continue
+    said = ""
+    while True:
+        try:
+            dispatch_due(site)
+            if site.address is not None:
+                with RayApi(site.address) as api:
+                    sync_jobs(site, api)
             heard = time.monotonic()
-            if len(log) > shown:
-                show(log[shown:])
-                shown = len(log)
-            if job.ended:
-                return job
-            time.sleep(max(poll_seconds, len(log) / 1e6))  # each poll fetches the whole log
+        except Unreachable as error:
+            if time.monotonic() - heard > PATIENCE_SECONDS:
+                raise ClusterError(
+                    f"lost sight of job {job_id}, which may still be running: {error}"
+                ) from None
+        job = job_of(site.store, job_id)
+        if job.state == "QUEUED" and job.reason and job.reason != said:
+            said = job.reason
+            show(f"job {job_id} {said}\n")
+        if piece := log.more(job):
+            show(piece)
+        if job.ended:
+            return job
+        time.sleep(poll_seconds)
 
 
-def stop_job(address: str, submission_id: str) -> bool:
-    """Ask a job to end; False when it had ended already."""
-    with RayApi(address) as api:
-        return api.stop(submission_id)
-
-
-def list_jobs(address: str) -> list[Job]:
-    """The submitted jobs the cluster remembers, the latest first."""
-    with RayApi(address) as api:
-        jobs = [_job(entry) for entry in api.jobs() if entry.get("submission_id")]
-    return sorted(jobs, key=lambda job: job.started_at or datetime.min.replace(tzinfo=UTC), reverse=True)
-
-
-def _entrypoint(place: str, submission: Submission) -> str:
-    until = ["--until", submission.until] if submission.until else []
-    return shlex.join(["python", ENTRY_SCRIPT, place, *submission.overrides, *until])
-
-
-def _new_id(recipe: Path) -> str:
-    name = re.sub(r"[^a-z0-9]+", "-", recipe.stem.lower()).strip("-") or "recipe"
-    return f"heliostat-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _workspace_variable(address: str, workspace: str | None) -> dict[str, str]:
-    """The workspace the job is told of: the one asked for, else this shell's; for a cluster on this very
-    machine the default one here; else none, and the cluster's own HELIOSTAT_WORKSPACE counts."""
-    root = workspace or os.environ.get("HELIOSTAT_WORKSPACE")
-    if not root and _is_this_machine(address):
-        root = DEFAULT_WORKSPACE
-    if not root:
-        return {}
-    return {"HELIOSTAT_WORKSPACE": root if "://" in root else str(Path(root).expanduser().resolve())}
-
-
-def _is_this_machine(address: str) -> bool:
-    host = urlsplit(address if "://" in address else f"http://{address}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _job(entry: dict[str, Any]) -> Job:
-    metadata = entry.get("metadata") or {}
-    return Job(
-        id=str(entry["submission_id"]),
-        status=str(entry["status"]),
-        message=_first_words(str(entry.get("message") or "")),
-        recipe=metadata.get("recipe", ""),
-        user=metadata.get("user", ""),
-        started_at=_time(entry.get("start_time")),
-        ended_at=_time(entry.get("end_time")),
+def _new_record(prepared: Prepared, actor: Actor, priority: int, submission: Submission) -> JobRecord:
+    now = datetime.now(UTC)
+    return JobRecord(
+        id=prepared.id,
+        name=prepared.name,
+        project=prepared.request["metadata"]["project"],
+        user=actor.user,
+        state="QUEUED",
+        priority=priority,
+        recipe=prepared.recipe_text,
+        overrides=submission.overrides,
+        until=submission.until,
+        request=prepared.request,
+        retries_left=RETRIES,
+        created_at=now,
+        changed_at=now,
     )
 
 
-def _first_words(message: str) -> str:
-    """Ray's message on one line, without the copy of the log that it appends."""
-    return " ".join(message.partition(", last available logs")[0].split())
+def _enter(site: Site, job: JobRecord) -> JobRecord:
+    """Put a job on record, and send it if it is its turn."""
+    of = f" as a {job.relation} of {job.parent}" if job.parent else ""
+    add_job(site.store, job, f"handed in by {job.user}{of}")
+    dispatch_due(site)
+    return job_of(site.store, job.id)
 
 
-def _time(milliseconds: int | None) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+def _again(job: JobRecord, user: str, retries_left: int) -> JobRecord:
+    """The record of the same job under a new id.
+
+    Raises:
+        ConfigError: it was not handed in through Heliostat.
+    """
+    if job.request is None:
+        raise ConfigError(f"{job.id} was not handed in through Heliostat; hand it in again as it was before")
+    now = datetime.now(UTC)
+    changes: dict[str, Any] = {"id": new_id(job.name), "state": "QUEUED", "reason": "", "user": user}
+    changes |= {"request": {**job.request, "submission_id": changes["id"]}, "retries_left": retries_left}
+    changes |= {"parent": job.id, "relation": "retry", "created_at": now, "changed_at": now}
+    return job.model_copy(update={**changes, "started_at": None, "ended_at": None})
+
+
+def retry_lost_jobs(site: Site, lost: tuple[JobRecord, ...]) -> tuple[JobRecord, ...]:
+    """Hand in again what the cluster lost, as often as that is allowed; who owns a job owns its retry."""
+    again = []
+    for job in lost:
+        if job.retries_left > 0 and job.request is not None:
+            record = _enter(site, _again(job, job.user, job.retries_left - 1))
+            change_job(
+                site.store,
+                job.id,
+                f"tried again as {record.id}",
+                reason=f"{job.reason}; tried again as {record.id}",
+            )
+            again.append(record)
+    return tuple(again)
+
+
+def _address(site: Site) -> str:
+    if site.address is None:
+        raise ConfigError("no cluster's address is set: give --address, or set RAY_API_SERVER_ADDRESS")
+    return site.address

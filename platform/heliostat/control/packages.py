@@ -57,8 +57,8 @@ def source_checkout() -> Path | None:
     return package.parent.parent if package.parent.name == "platform" else None
 
 
-def pack_jobs(folder: Path, recipe: Path) -> tuple[Package, str]:
-    """The working folder's jobs/, and the recipe's path inside the package.
+def pack_jobs(folder: Path, recipe: Path) -> tuple[Package, str, str]:
+    """The working folder's jobs/, the recipe's path inside the package, and its text there.
 
     The recipe goes in with its bases folded into it, so any recipe will do, wherever it and they lie.
 
@@ -68,8 +68,9 @@ def pack_jobs(folder: Path, recipe: Path) -> tuple[Package, str]:
     files = _files(folder, "jobs")
     place = f"jobs/recipes/{recipe.stem}.yaml"
     values = RecipeFile.read(recipe).values
-    files[place] = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
-    return _pack("jobs", files), place
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    files[place] = text.encode()
+    return _pack("jobs", files), place, text
 
 
 def pack_source() -> Package | None:

@@ -3,7 +3,9 @@
 import os
 from dataclasses import dataclass
 
-from heliostat.control.store import Store
+from heliostat.control.store import VARIABLE, Store
+from heliostat.control.submissions import is_this_machine
+from heliostat.errors import ConfigError
 from heliostat.workspace import Workspace
 
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -27,3 +29,34 @@ class Site:
         """
         place = Workspace.resolve(workspace)
         return cls(place, Store.of(place), address or os.environ.get(ADDRESS_VARIABLE) or None)
+
+
+def address_of(given: str | None) -> str:
+    """The address of the cluster's dashboard: the given one, else $RAY_API_SERVER_ADDRESS.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    address = given or os.environ.get(ADDRESS_VARIABLE)
+    if not address:
+        raise ConfigError(
+            f"which cluster? give --address, or set {ADDRESS_VARIABLE}, to the head node's dashboard, "
+            "for example http://127.0.0.1:8265"
+        )
+    return address
+
+
+def recorded_site(workspace: str | None, address: str) -> Site | None:
+    """The site that keeps record of jobs for this cluster; None where nothing here can.
+
+    A laptop that hands in jobs for a workspace which only the cluster sees has no store for them: whoever
+    watches that workspace finds them on the cluster.
+    """
+    place = Workspace.resolve(workspace)
+    if os.environ.get(VARIABLE):
+        return Site(place, Store.of(place), address)
+    named = workspace or os.environ.get("HELIOSTAT_WORKSPACE")
+    here = is_this_machine(address)
+    if place.storage.remote or not (here or (named and os.path.isdir(place.storage.root))):
+        return None
+    return Site(place, Store.of(place), address)

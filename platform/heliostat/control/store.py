@@ -29,7 +29,7 @@ T = TypeVar("T")
 VARIABLE = "HELIOSTAT_DATABASE"
 FILE = "control.db"
 LOCK_TIMEOUT_SECONDS = 10.0
-MAKING_TRIES = 5
+MAKING_TRIES = 50
 _SHARED = ("postgresql", "mysql", "mariadb")
 
 

@@ -97,14 +97,26 @@ def inspect_path(path: str, overrides: tuple[str, ...] = (), tokenizer: Any = No
         ConfigError: there is nothing, or an override is wrong.
         DataError: a file is empty, damaged, of an unknown format, or lacks a column.
     """
-    source = source_of(path, overrides)
+    found, documents = inspect_source(source_of(path, overrides))
+    found.languages = _languages(documents)
+    if tokenizer is not None:
+        _tokenize(found, documents[:DOCUMENTS_FOR_TOKENS], tokenizer)
+    return found
+
+
+def inspect_source(source: FileSource) -> tuple[Inspection, list[Document]]:
+    """Look at a source, and the documents of its first rows; neither languages nor tokens are counted.
+
+    Raises:
+        ConfigError, DataError: as `inspect_path`.
+    """
     units = units_of(source)
     looked = _Looked(units)
     first = units[0]
     columns = looked.types.columns(first.form)
     kinds = Counter(kind_of(unit.source) for unit in units)
     found = Inspection(
-        path=path,
+        path=source.path,
         kinds=dict(kinds.most_common()),
         bytes=_bytes_of(units),
         left_out=left_out(source),
@@ -116,15 +128,12 @@ def inspect_path(path: str, overrides: tuple[str, ...] = (), tokenizer: Any = No
         files_looked_at=looked.files,
         broken=looked.broken,
         characters=Lengths.of(sum(map(len, document.contents)) for document in looked.documents),
-        languages=_languages(looked.documents),
         sample=looked.documents[0] if looked.documents else None,
     )
     if looked.message_keys:
         keys = ", ".join(sorted(looked.message_keys))
         found.remarks.append(f"not read of the messages: {keys}")
-    if tokenizer is not None:
-        _tokenize(found, looked.documents[:DOCUMENTS_FOR_TOKENS], tokenizer)
-    return found
+    return found, looked.documents
 
 
 def source_of(path: str, overrides: tuple[str, ...]) -> FileSource:

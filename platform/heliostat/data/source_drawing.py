@@ -4,6 +4,7 @@ In a terminal what the model learns is green and what it only reads is dim; wher
 it learns stands between ⟦ and ⟧.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from heliostat.data.documents import Document
@@ -103,23 +104,33 @@ def _sample(found: Inspection, sample: Document, console: "Console") -> "Text":
     """The first usable row: as the model sees it, or by role."""
     from rich.text import Text
 
-    text = Text()
     if found.sample_runs:
-        left = SAMPLE_CHARACTERS
-        for run, is_learned in found.sample_runs:
-            shown = _cut(_shown(run), left)
-            marks = ("⟦", "⟧") if is_learned and not console.color_system else ("", "")
-            text.append(f"{marks[0]}{shown}{marks[1]}", style="green" if is_learned else "dim")
-            left -= len(shown)
-            if left <= 0:
-                break
-    elif sample.messages:
+        return runs_text(found.sample_runs, bool(console.color_system))
+    text = Text()
+    if sample.messages:
         for message in sample.messages:
             _append_message(text, message["role"], message)
         for message in sample.rejected:
             _append_message(text, f"rejected {message['role']}", message)
     else:
         text.append(_cut(_shown(sample.text), SAMPLE_CHARACTERS))
+    return text
+
+
+def runs_text(
+    runs: Iterable[tuple[str, bool]], has_colours: bool, characters: int = SAMPLE_CHARACTERS
+) -> "Text":
+    """A rendered document, (text, is it learned), cut at so many characters; what is learned is marked."""
+    from rich.text import Text
+
+    text, left = Text(), characters
+    for run, is_learned in runs:
+        shown = _cut(_shown(run), left)
+        marks = ("⟦", "⟧") if is_learned and not has_colours else ("", "")
+        text.append(f"{marks[0]}{shown}{marks[1]}", style="green" if is_learned else "dim")
+        left -= len(shown)
+        if left <= 0:
+            break
     return text
 
 

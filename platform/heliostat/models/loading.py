@@ -24,6 +24,8 @@ __all__ = [
 
 CHAT_TEMPLATE_NAME = "chat_template.jinja"
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
+ENDS_AT_FAST = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Two names of one class, before and since transformers 5."""
 
 
 def load_model(folder: Path, dtype: str = "float32") -> Any:
@@ -113,7 +115,7 @@ def load_tokenizer(folder: Path) -> Any:
 def _tokenizer_class(folder: Path) -> Any:
     """AutoTokenizer, or at once the class it would end at: that saves importing torch, 3 s and 350 MB."""
     file = folder / TOKENIZER_CONFIG_NAME
-    if file.is_file() and _read_json(file).get("tokenizer_class") == "TokenizersBackend":
+    if file.is_file() and _read_json(file).get("tokenizer_class") in ENDS_AT_FAST:
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast

@@ -64,17 +64,30 @@ def find_shape(reference: str, workspace: Workspace | None) -> ModelShape:
         if not file.is_file():
             raise ModelError(f"{file}: no such file; give a model's folder, or {PACKAGE_PREFIX}NAME")
         return ModelShape.from_config_json(_json_object(file.read_bytes(), str(file)))
-    package = package_named(reference)
     if workspace is None:
+        package_named(reference)
         raise ModelError(f"{reference}: its size is known when it is in a workspace")
-    for artifact, path in _artifacts(workspace, "models", package.name):
-        if artifact.config.get("sha256") == package.sha256:
-            content = workspace.storage.read_bytes(f"{path}/{CONFIG_NAME}")
-            return ModelShape.from_config_json(_json_object(content, artifact.uri))
+    path = find_package(reference, workspace)
+    if path:
+        content = workspace.storage.read_bytes(f"{path}/{CONFIG_NAME}")
+        return ModelShape.from_config_json(_json_object(content, workspace.storage.uri(path)))
     raise ModelError(
         f"{reference}: not in {workspace.storage.uri()} yet, and its size is known only then; "
         f"'heliostat models import {reference}' fetches it"
     )
+
+
+def find_package(reference: str, workspace: Workspace) -> str | None:
+    """Where a package's model lies in the workspace, relative to its root; None before it was imported.
+
+    Raises:
+        ModelError: there is no such package.
+    """
+    package = package_named(reference)
+    for artifact, path in _artifacts(workspace, "models", package.name):
+        if artifact.config.get("sha256") == package.sha256:
+            return path
+    return None
 
 
 def shape_of_model(model: Model, workspace: Workspace | None = None) -> ModelShape:

@@ -17,7 +17,7 @@ from heliostat.ray_session import options_of
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.edge.engine_replica import EngineReplica, EngineSpec
 from heliostat.serving.edge.gateway_replica import ENGINE_NAME, GatewayReplica, GatewaySpec
-from heliostat.serving.fleet.scaling import ScalingPolicy
+from heliostat.serving.edge.reporting_policy import ReportingPolicy
 
 GATEWAY_APP = "heliostat-gateway"
 APP_PREFIX = "heliostat-"
@@ -113,7 +113,7 @@ def _replicas(config: ServeConfig) -> dict[str, Any]:
             downscale_delay_s=scaling.downscale_delay_seconds,
             metrics_interval_s=METRICS_SECONDS,
             look_back_period_s=scaling.look_back_seconds,
-            policy=AutoscalingPolicy(policy_function=ScalingPolicy, policy_kwargs=scaling.model_dump()),
+            policy=AutoscalingPolicy(policy_function=ReportingPolicy, policy_kwargs=scaling.model_dump()),
         )
     }
 

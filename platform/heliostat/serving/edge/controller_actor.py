@@ -15,6 +15,7 @@ from heliostat.serving.edge import operations
 from heliostat.serving.edge.calls import NAME, NAMESPACE
 from heliostat.serving.engines.interface import EngineStats
 from heliostat.serving.fleet.controller import Controller, Gateway
+from heliostat.serving.fleet.decisions import ScalingWord
 from heliostat.serving.fleet.routes import Replica, Snapshot
 from heliostat.serving.fleet.status import EndpointStatus
 from heliostat.storage import split_uri
@@ -88,6 +89,10 @@ class ControllerActor:
     async def drop_replica(self, replica_id: str) -> None:
         """A replica takes no new requests."""
         self._controller.drop_replica(replica_id)
+
+    async def report_scaling(self, word: ScalingWord) -> None:
+        """The scaling policy's word."""
+        self._controller.report_scaling(word)
 
     async def watch(self, gateway_id: str, gateway: Gateway, known: int, wait_seconds: float) -> Snapshot:
         """A gateway's word, and the answer to it."""

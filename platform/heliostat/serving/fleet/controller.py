@@ -15,6 +15,7 @@ from typing import Any
 from heliostat.endpoints import DeploymentRecord, Version
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import EngineStats
+from heliostat.serving.fleet.decisions import Decisions, ScalingWord
 from heliostat.serving.fleet.judging import VersionFigures, merged, why_roll_back
 from heliostat.serving.fleet.routes import Replica, Route, Snapshot
 from heliostat.serving.fleet.status import EndpointStatus, version_status
@@ -51,6 +52,9 @@ class Controller:
     def __init__(self, records: list[DeploymentRecord] | None = None) -> None:
         """`records` are those of endpoints that this cluster served before."""
         self._records = {record.endpoint.name: record for record in records or []}
+        self._decisions = Decisions()
+        for record in self._records.values():
+            self._decisions.remember(record)
         self._seen: dict[str, _Seen] = {}
         self._gateways: dict[str, Gateway] = {}
         self._revision = time.time_ns()  # never again one that a gateway had of a controller before this
@@ -70,12 +74,18 @@ class Controller:
     def put(self, record: DeploymentRecord) -> None:
         """Begin to serve an endpoint, or change it."""
         self._records[record.endpoint.name] = record
+        self._decisions.follow(record)
         self._change()
 
     def drop(self, name: str) -> None:
         """Stop sending requests to an endpoint."""
         if self._records.pop(name, None):
+            self._decisions.drop(name)
             self._change()
+
+    def report_scaling(self, word: ScalingWord) -> None:
+        """How many replicas the scaling policy has an application aim at, and why."""
+        self._decisions.hear(self._records.values(), word)
 
     def report_replica(self, replica: Replica, stats: EngineStats) -> None:
         """A replica is there, and how it is doing."""
@@ -135,8 +145,12 @@ class Controller:
                 url=record.endpoint.url,
                 note=record.note,
                 versions=tuple(
-                    version_status(version, self.replicas(version.app_name)) for version in record.versions
+                    version_status(
+                        version, self.replicas(version.app_name), self._decisions.target(name, version)
+                    )
+                    for version in record.versions
                 ),
+                decisions=self._decisions.of(name),
             )
             for name, record in sorted(self._records.items())
         ]

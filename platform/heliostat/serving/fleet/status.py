@@ -6,6 +6,7 @@ from heliostat.endpoints import ServedAdapter, Version
 from heliostat.records import Record
 from heliostat.serving.config import ServeConfig
 from heliostat.serving.engines.interface import AdapterUse, EngineStats
+from heliostat.serving.fleet.decisions import ScalingDecision
 from heliostat.serving.fleet.routes import Replica
 
 
@@ -33,6 +34,8 @@ class VersionStatus(Record):
     engine: str
     fewest_replicas: int
     most_replicas: int
+    target_replicas: int | None = None
+    """How many there are to be now; None where that is not known yet."""
     adapters: tuple[ServedAdapter, ...]
     max_loaded_adapters: int
     """Of each replica."""
@@ -47,10 +50,14 @@ class EndpointStatus(Record):
     note: str | None
     """What happened to it of itself, such as a canary that lost its share."""
     versions: tuple[VersionStatus, ...]
+    decisions: tuple[ScalingDecision, ...] = ()
+    """Why it got more replicas or fewer, the latest first."""
 
 
-def version_status(version: Version, replicas: Sequence[tuple[Replica, EngineStats]]) -> VersionStatus:
-    """A version with its replicas' last words."""
+def version_status(
+    version: Version, replicas: Sequence[tuple[Replica, EngineStats]], target: int | None = None
+) -> VersionStatus:
+    """A version with its replicas' last words; `target` is how many there are to be."""
     config = ServeConfig.model_validate(version.config)
     scaling = config.autoscaling
     return VersionStatus(
@@ -60,6 +67,7 @@ def version_status(version: Version, replicas: Sequence[tuple[Replica, EngineSta
         engine=version.engine,
         fewest_replicas=scaling.min_replicas if scaling else config.num_replicas,
         most_replicas=scaling.max_replicas if scaling else config.num_replicas,
+        target_replicas=target,
         adapters=version.adapters,
         max_loaded_adapters=config.max_loaded_adapters,
         replicas=tuple(_replica_status(replica, stats) for replica, stats in replicas),

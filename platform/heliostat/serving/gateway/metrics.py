@@ -43,6 +43,12 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
+        started = Gauge(
+            "heliostat_gateway_start_time_seconds",
+            "When this gateway's process began to count: counters of another one are no continuation",
+            registry=registry,
+        )
+        started.set_to_current_time()
         self._requests = Counter(
             "heliostat_requests", "Requests by outcome", (*LABELS, "route", "status"), registry=registry
         )

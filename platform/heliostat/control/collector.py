@@ -1,0 +1,190 @@
+"""The one process that asks Ray. It writes down what it hears; whoever shows it reads that.
+
+Several may run (a dashboard on each of two machines, `heliostat control`): a lease in the database makes one
+of them ask, and another take over when that one ends.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from heliostat.control.job_queue import dispatch_due
+from heliostat.control.job_watch import sync_jobs
+from heliostat.control.jobs import retry_lost_jobs
+from heliostat.control.ray_api import RayApi
+from heliostat.control.ray_state import (
+    Demand,
+    Holder,
+    Node,
+    ServeState,
+    read_demand,
+    read_nodes,
+    read_serve,
+    who_holds,
+)
+from heliostat.control.readings import AWAY, Reading
+from heliostat.control.run_index import sync_runs
+from heliostat.control.sites import Site
+from heliostat.control.store import Store
+from heliostat.control.tables import leases, samples
+from heliostat.errors import StoreError
+
+LEASE = "collector"
+LEASE_SECONDS = 15.0
+TICK_SECONDS = 0.5
+SAMPLES_KEPT = timedelta(hours=24)
+
+NODES: TypeAdapter[tuple[Node, ...]] = TypeAdapter(tuple[Node, ...])
+DEMAND: TypeAdapter[Demand] = TypeAdapter(Demand)
+HOLDERS: TypeAdapter[tuple[Holder, ...]] = TypeAdapter(tuple[Holder, ...])
+SERVE: TypeAdapter[ServeState] = TypeAdapter(ServeState)
+CONTACT: TypeAdapter[str] = TypeAdapter(str)
+
+
+@dataclass
+class Task:
+    """Something done every so many seconds; what it hears is kept under its name."""
+
+    name: str
+    every_seconds: float
+    work: Callable[[Site], Any]
+    due: float = field(default=0.0)
+
+
+def read_cluster(store: Store) -> Reading[str]:
+    """Whether the cluster answers: its Ray version, or since when it does not."""
+    return store.reading("jobs", CONTACT)
+
+
+def read_noted_nodes(store: Store) -> Reading[tuple[Node, ...]]:
+    """The nodes as they were heard of last."""
+    return store.reading("nodes", NODES)
+
+
+def read_noted_demand(store: Store) -> Reading[Demand]:
+    """What waits for room, as it was heard of last."""
+    return store.reading("demand", DEMAND)
+
+
+def read_noted_holders(store: Store) -> Reading[tuple[Holder, ...]]:
+    """Who holds what, as it was heard of last."""
+    return store.reading("holders", HOLDERS)
+
+
+def read_noted_serve(store: Store) -> Reading[ServeState]:
+    """Ray Serve's applications, as they were heard of last."""
+    return store.reading("serve", SERVE)
+
+
+class Collector:
+    """Asks the cluster, serves the queue and keeps the index of runs, until it is told to stop."""
+
+    def __init__(self, site: Site) -> None:
+        """Nothing is asked yet."""
+        self._site = site
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._tasks = (
+            Task("jobs", 2.0, _jobs),
+            Task("nodes", 5.0, _ask(read_nodes, NODES)),
+            Task("demand", 5.0, _ask(read_demand, DEMAND)),
+            Task("holders", 5.0, _ask(who_holds, HOLDERS)),
+            Task("serve", 5.0, _ask(read_serve, SERVE)),
+            Task("runs", 2.0, sync_runs),
+            Task("tidy", 600.0, _drop_old_samples),
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set. A database that is away is waited for."""
+        try:
+            while not stop.is_set():
+                if self._holds_lease():
+                    self._work()
+                stop.wait(TICK_SECONDS)
+        finally:
+            self._let_go()
+
+    def work_once(self) -> None:
+        """Do everything that is due now, whoever has the lease."""
+        self._work()
+
+    def _work(self) -> None:
+        for task in self._tasks:
+            if time.monotonic() < task.due:
+                continue
+            task.due = time.monotonic() + task.every_seconds
+            now = datetime.now(UTC)
+            try:
+                heard = task.work(self._site)
+                self._site.store.put_reading(task.name, heard, now)
+            except StoreError:  # nowhere to note it; the next turn tries again
+                return
+            except AWAY as error:
+                self._note_silence(task.name, str(error), now)
+
+    def _note_silence(self, name: str, reason: str, since: datetime) -> None:
+        try:
+            self._site.store.put_unavailable(name, reason, since)
+        except StoreError:
+            return
+
+    def _holds_lease(self) -> bool:
+        """Whether this process is the one that asks; renews it where it is."""
+        now = datetime.now(UTC)
+        expires = now + timedelta(seconds=LEASE_SECONDS)
+        mine = (leases.c.owner == self._owner) | (leases.c.expires < now)
+        values = {"owner": self._owner, "expires": expires}
+        try:
+            with self._site.store.begin() as connection:
+                change = update(leases).where(leases.c.name == LEASE, mine).values(**values)
+                if connection.execute(change).rowcount:
+                    return True
+            with self._site.store.begin() as connection:
+                connection.execute(insert(leases).values(name=LEASE, **values))
+            return True
+        except (StoreError, SQLAlchemyError):  # another has it, or the database is away
+            return False
+
+    def _let_go(self) -> None:
+        try:
+            with self._site.store.begin() as connection:
+                connection.execute(
+                    delete(leases).where(leases.c.name == LEASE, leases.c.owner == self._owner)
+                )
+        except StoreError:
+            return
+
+
+def _jobs(site: Site) -> str:
+    """Serve the queue, and bring jobs up to what Ray says; the cluster's Ray version."""
+    if site.address is None:
+        return "no cluster"
+    with RayApi(site.address) as api:
+        version = api.check_version()
+        retry_lost_jobs(site, sync_jobs(site, api))
+    dispatch_due(site)
+    return version
+
+
+def _ask(read: Callable[[RayApi], Any], adapter: TypeAdapter[Any]) -> Callable[[Site], Any]:
+    def work(site: Site) -> Any:
+        if site.address is None:
+            return None
+        with RayApi(site.address) as api:
+            return adapter.dump_python(read(api), mode="json")
+
+    return work
+
+
+def _drop_old_samples(site: Site) -> None:
+    with site.store.begin() as connection:
+        connection.execute(delete(samples).where(samples.c.at < datetime.now(UTC) - SAMPLES_KEPT))

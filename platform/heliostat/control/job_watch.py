@@ -1,0 +1,148 @@
+"""What Ray says of jobs, brought into the record: new states, ends in words, jobs it no longer knows."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from heliostat.control.job_log import keep_ray_log
+from heliostat.control.job_queue import release_stale_claims
+from heliostat.control.job_records import (
+    ACTIVE,
+    FINAL,
+    JobFilter,
+    JobRecord,
+    add_job,
+    change_job,
+    find_jobs,
+    job_of,
+)
+from heliostat.control.ray_api import RayApi
+from heliostat.control.sites import Site
+from heliostat.control.tables import jobs
+
+LOST = "the cluster no longer knows this job: its head was started anew without its history"
+_CAUSES = {
+    "RUNTIME_ENV_SETUP_FAILURE": "its environment could not be set up",
+    "JOB_SUPERVISOR_ACTOR_START_TIMEOUT": "no node had room for its driver in time",
+    "JOB_SUPERVISOR_ACTOR_START_FAILURE": "its driver could not be started",
+    "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE": "no node may run its driver",
+    "JOB_SUPERVISOR_ACTOR_DIED": "the node of its driver was lost",
+    "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE": "its driver was lost",
+    "JOB_ENTRYPOINT_COMMAND_START_ERROR": "its command could not be started",
+}
+_CLUSTERS_FAULT = (
+    "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
+    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_DIED",
+    "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
+)
+_KILLED = (137, -9)
+
+
+def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
+    """Bring the record up to what Ray says now; returns the jobs that were lost by no fault of their own.
+
+    Raises:
+        ClusterError: the cluster does not answer; nothing was changed.
+        StoreError: the database is away.
+    """
+    # The record first: what it says is with Ray must be in the answer that is asked for after it.
+    active = find_jobs(site.store, JobFilter(states=ACTIVE))
+    entries = {str(entry["submission_id"]): entry for entry in api.jobs() if entry.get("submission_id")}
+    lost = []
+    for job in active:
+        entry = entries.get(job.id)
+        if entry is not None:
+            if _note(site, api, job, entry):
+                lost.append(job_of(site.store, job.id))
+        elif job.state != "SUBMITTING":
+            change_job(site.store, job.id, LOST, state="LOST", reason=LOST, ended_at=datetime.now(UTC))
+            lost.append(job_of(site.store, job.id))
+    release_stale_claims(site, set(entries))
+    for job_id in set(entries) - _on_record(site, list(entries)):
+        _adopt(site, api, entries[job_id])
+    return tuple(lost)
+
+
+def explain_end(entry: dict[str, Any]) -> str:
+    """Why a job is what it is, in words, from Ray's entry of it; "" where there is nothing to say."""
+    status, code = entry.get("status"), entry.get("driver_exit_code")
+    if status not in ("FAILED", "STOPPED"):
+        return ""
+    cause = _CAUSES.get(str(entry.get("error_type")))
+    message = " ".join(str(entry.get("message") or "").partition(", last available logs")[0].split())
+    if cause:
+        return f"{cause} ({message})" if message else cause
+    if status == "STOPPED":
+        return "stopped"
+    if code in _KILLED:
+        return "killed by the system, most often for want of memory: see the node's memory at that time"
+    return message or "failed without a word"
+
+
+def _note(site: Site, api: RayApi, job: JobRecord, entry: dict[str, Any]) -> bool:
+    """Bring one job's record up to Ray's entry; whether the cluster lost it."""
+    status = str(entry.get("status"))
+    if job.state == "STOPPING" and status not in FINAL:
+        return False
+    if status == job.state:
+        if status == "RUNNING":
+            keep_ray_log(site, api, job)
+        return False
+    changes: dict[str, Any] = {"state": status, "reason": "" if status == "RUNNING" else _pending(entry)}
+    changes["started_at"] = _time(entry.get("start_time")) or job.started_at
+    says = status.lower()
+    if status in FINAL:
+        reason = explain_end(entry)
+        changes |= {"reason": reason, "ended_at": _time(entry.get("end_time")) or datetime.now(UTC)}
+        says = f"{says}: {reason}" if reason else says
+        keep_ray_log(site, api, job, at_end=True)
+    change_job(site.store, job.id, says, **changes)
+    return status == "FAILED" and str(entry.get("error_type")) in _CLUSTERS_FAULT
+
+
+def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
+    """Put a job on record that was handed in by other means, such as `ray job submit`."""
+    metadata = entry.get("metadata") or {}
+    started = _time(entry.get("start_time")) or datetime.now(UTC)
+    status = str(entry.get("status"))
+    job = JobRecord(
+        id=str(entry["submission_id"]),
+        name=str(metadata.get("recipe") or _recipe_of(str(entry.get("entrypoint") or ""))),
+        project=str(metadata.get("project") or ""),
+        user=str(metadata.get("user") or "unknown"),
+        state=status,
+        reason=explain_end(entry),
+        created_at=started,
+        changed_at=datetime.now(UTC),
+        started_at=started,
+        ended_at=_time(entry.get("end_time")) if status in FINAL else None,
+    )
+    add_job(site.store, job, "found on the cluster; handed in by other means")
+    if status in FINAL:
+        keep_ray_log(site, api, job, at_end=True)
+
+
+def _recipe_of(entrypoint: str) -> str:
+    found = re.search(r"([\w.-]+)\.ya?ml\b", entrypoint)
+    return found.group(1) if found else "job"
+
+
+def _on_record(site: Site, ids: list[str]) -> set[str]:
+    found: set[str] = set()
+    with site.store.begin() as connection:
+        for first in range(0, len(ids), 500):  # what SQLite takes in one statement
+            query = select(jobs.c.id).where(jobs.c.id.in_(ids[first : first + 500]))
+            found.update(connection.execute(query).scalars())
+    return found
+
+
+def _pending(entry: dict[str, Any]) -> str:
+    """Ray's own words for why a job waits, on one line."""
+    return " ".join(str(entry.get("message") or "").split()) if entry.get("status") == "PENDING" else ""
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
