@@ -2,7 +2,6 @@
 
 import streamlit as st
 import yaml
-
 from dashboard.charts.bars import bar_chart, funnel_chart, histogram_chart
 from dashboard.charts.bars import height_of as bars_height
 from dashboard.charts.colours import PALETTE
@@ -15,6 +14,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import moment, number, plain, size
 from dashboard.session import current, time_zone
 from dashboard.studies import dataset_of, datasets_of, lengths_of
+
 from heliostat.control.datasets import Dataset, DatasetDetail
 from heliostat.control.readings import Unavailable
 

@@ -1,7 +1,6 @@
 """Evaluations: all models against all tasks, single examples, and two models side by side."""
 
 import streamlit as st
-
 from dashboard.charts.bars import height_of as bars_height
 from dashboard.charts.bars import interval_chart
 from dashboard.charts.colours import BAD, GOOD, MUTED, colours_of
@@ -13,6 +12,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import moment, number, plain
 from dashboard.session import current, time_zone
 from dashboard.studies import compared_of, examples_of, leaderboard_of, reports_of
+
 from heliostat.control.evaluations import (
     ComparedModels,
     EvaluationReport,
@@ -91,7 +91,10 @@ def _task(board: Leaderboard) -> None:
     sign = -1 if task.higher_is_better else 1
     shown.sort(key=lambda row: sign * row.scores[label].value)
     names = [f"{row.name} · {row.called}" for row in shown]
-    unique = [name if names.count(name) == 1 else f"{name} {row.id[-6:]}" for name, row in zip(names, shown, strict=True)]
+    unique = [
+        name if names.count(name) == 1 else f"{name} {row.id[-6:]}"
+        for name, row in zip(names, shown, strict=True)
+    ]
     colours = colours_of(row.id for row in shown)
     scores = [row.scores[label] for row in shown]
     option = interval_chart(

@@ -1,7 +1,6 @@
 """Models: versions and aliases; one in detail with its lineage, its card, and moving it on or back."""
 
 import streamlit as st
-
 from dashboard.charts.lineage import GraphNode, height_of, lineage_chart
 from dashboard.parts.chart import chart
 from dashboard.parts.links import back, go, has_page, open_here, section
@@ -12,6 +11,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import moment, number, plain, size
 from dashboard.session import current, time_zone
 from dashboard.studies import events_of, lineage_of, model_card_of, models_of
+
 from heliostat.control.models import (
     LineageGraph,
     Models,

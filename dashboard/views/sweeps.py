@@ -3,7 +3,6 @@
 import math
 
 import streamlit as st
-
 from dashboard.charts.bars import bar_chart
 from dashboard.charts.bars import height_of as bars_height
 from dashboard.charts.parallel import ParallelAxis, parallel_chart
@@ -16,6 +15,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import moment, number, plain
 from dashboard.session import current, time_zone
 from dashboard.studies import sweep_of, sweeps_of
+
 from heliostat.control.readings import Unavailable
 from heliostat.control.sweeps import Sweep, SweepDetail, parallel_rows
 from heliostat.tuning.trials import Trial

@@ -104,11 +104,11 @@ def browse_documents(
     start = (number - 1) * size
     documents: list[ShownDocument] = []
     for part, rows in zip(parts, passing, strict=True):
-        documents += _read(artifact.uri, part, rows[max(0, start) : max(0, start + size - len(documents))])
+        documents += _read(artifact.uri, part, rows[max(0, start) : max(0, start + size)])
         start -= len(rows)
-        if len(documents) >= size or start + size <= 0:
+        if start + size <= 0:
             break
-    return DocumentPage(tuple(documents[:size]), total, number, size)
+    return DocumentPage(tuple(documents), total, number, size)
 
 
 def find_document(workspace: Workspace, dataset_id: str, uid: str) -> ShownDocument | None:
