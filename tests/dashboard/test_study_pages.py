@@ -124,9 +124,17 @@ def test_a_version_is_promoted_after_its_evaluation_was_shown(studied):
     next(button for button in page.button if button.label == "Promote").click().run()
     assert not page.exception
     assert any("heliostat models promote quiz@v0.1.0 --to staging" in str(each.value) for each in page.code)
-    page.button(key="promote_yes").click().run()
-    assert not page.exception
+    dialog = AppTest.from_function(the_dialog, default_timeout=60).run()
+    dialog.button(key="promote_yes").click().run()
+    assert not dialog.exception
     assert require_version(studied.workspace, reference).aliases == ("candidate", "staging")
+
+
+def the_dialog():
+    """A page that is nothing but the dialog, since the test's runner does not draw a dialog alone."""
+    from dashboard.parts.promoting import ask_to_promote
+
+    ask_to_promote("quiz@v0.1.0")
 
 
 def test_a_viewer_may_look_and_not_touch(studied, monkeypatch):
