@@ -10,7 +10,7 @@ from dashboard.charts.numbers import plain, plain_all
 ROW = 30
 """Pixels for a bar with its gap."""
 MARGIN = 70
-LABEL_WIDTH = 130
+LABEL_WIDTH = 150
 
 
 def height_of(num_bars: int, legend: bool = False) -> int:

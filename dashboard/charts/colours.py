@@ -23,8 +23,9 @@ BAD = "#d64550"
 WARN = "#e0a100"
 GOOD = "#2ca02c"
 MUTED = "#8d99a6"
-SEQUENTIAL = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
-"""Viridis from its bright end: ordered also in grey."""
+BEST_LIGHT = ("#c3ced9", "#8db4da", "#e8772e", "#a84300")
+BEST_DARK = ("#36424f", "#3f78ad", "#e8772e", "#ffc27a")
+"""From the worst to the best, which stands out from the ground: ordered also in grey."""
 HEAT_LIGHT = ("#eef3f8", "#9cc3e6", "#2f7ed8", "#e0a100", "#d64550")
 HEAT_DARK = ("#1d2733", "#29527a", "#2f7ed8", "#e0a100", "#e05a64")
 

@@ -21,6 +21,7 @@ KIND_COLOURS = {
     "gone": "#8d99a6",
 }
 ROW = 74
+STAGGER = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def lineage_chart(
     rows: dict[int, list[str]] = {}
     for node in nodes:
         rows.setdefault(layers[node.id], []).append(node.id)
-    most = max((len(each) for each in rows.values()), default=1)
+    most = max(2, *(len(each) for each in rows.values())) if rows else 2
     used = list(dict.fromkeys(node.kind for node in nodes))
     data = []
     for node in nodes:
-        here = rows[layers[node.id]]
-        across, down = layers[node.id], (here.index(node.id) + 0.5) * most / len(here)
+        across, here = layers[node.id], rows[layers[node.id]]
+        down = (here.index(node.id) + 0.5) * most / len(here)
+        down += STAGGER * (-1) ** across * (len(here) == 1)  # or long names in a row would meet
         data.append(_node(node, [down, -across] if upright else [across, -down], used, dark))
     axis = {"type": "value", "show": False, "scale": True}
     depth, breadth = [-0.5, max(rows, default=0) + 0.5], [0, most]
@@ -91,7 +93,7 @@ def lineage_chart(
                 "type": "graph",
                 "coordinateSystem": "cartesian2d",
                 "data": data,
-                "links": [{"source": source, "target": made} for source, made in edges],
+                "links": [_link(source, made, layers) for source, made in edges],
                 "categories": [
                     {
                         "name": kinds.get(kind, kind),
@@ -101,7 +103,7 @@ def lineage_chart(
                 ],
                 "edgeSymbol": ["none", "arrow"],
                 "edgeSymbolSize": 7,
-                "lineStyle": {"color": MUTED, "width": 1.4, "opacity": 0.8, "curveness": 0.08},
+                "lineStyle": {"color": MUTED, "width": 1.4, "opacity": 0.8},
                 "emphasis": {"focus": "adjacency"},
                 "selectedMode": "single",
             }
@@ -115,6 +117,12 @@ def height_of(nodes: Sequence[GraphNode], edges: Sequence[tuple[str, str]], upri
     across = max(map(layers.count, layers), default=1)
     deep = max(layers, default=0) + 1
     return 60 + ROW * (deep if upright else max(across, 2))
+
+
+def _link(source: str, made: str, layers: Mapping[str, int]) -> dict[str, Any]:
+    """Straight to the next column; around what lies between where it is further."""
+    far = layers.get(made, 0) - layers.get(source, 0) > 1
+    return {"source": source, "target": made, "lineStyle": {"curveness": 0.28 if far else 0.04}}
 
 
 def _node(node: GraphNode, place: list[float], used: list[str], dark: bool) -> dict[str, Any]:

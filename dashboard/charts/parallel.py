@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboard.charts.colours import SEQUENTIAL, ink
+from dashboard.charts.colours import BEST_DARK, BEST_LIGHT, ink
 from dashboard.charts.numbers import plain
 
 
@@ -24,17 +24,18 @@ def parallel_chart(
     smaller_is_better: bool = True,
     dark: bool = False,
 ) -> dict[str, Any]:
-    """A line for each row, coloured by the last axis, the objective: dark is good. Rows that lack a number
+    """A line for each row, coloured by the last axis, the objective: orange is good. Rows that lack a number
     are left out, and an axis with one that is not above zero stays linear."""
     log = [axis.log and all(_positive(row[n]) for row in rows) for n, axis in enumerate(axes)]
     shown = [[_told(value, bool(axis.words)) for value, axis in zip(row, axes, strict=True)] for row in rows]
     shown = [row for row in shown if all(value is not None for value in row)]
     goals = [row[-1] for row in shown if isinstance(row[-1], int | float)]
     low, high = (min(goals), max(goals)) if goals else (0, 1)
-    colours = list(reversed(SEQUENTIAL)) if smaller_is_better else list(SEQUENTIAL)
+    order = BEST_DARK if dark else BEST_LIGHT
+    colours = list(reversed(order)) if smaller_is_better else list(order)
     return {
         "animation": False,
-        "parallel": {"left": 24, "right": 56, "top": 44, "bottom": 26},
+        "parallel": {"left": 48, "right": 60, "top": 44, "bottom": 26},
         "tooltip": {"trigger": "item", "confine": True},
         "visualMap": {
             "show": False,

@@ -44,11 +44,14 @@ class Gate:
     skip: bool = False
 
 
-def promote(reference: str, to: Alias, workspace: Workspace, gate: Gate | None = None) -> Promotion:
+def promote(
+    reference: str, to: Alias, workspace: Workspace, gate: Gate | None = None, user: str | None = None
+) -> Promotion:
     """Let the version of a reference bear an alias, if reports prove it as good as production.
 
     For `staging` and `production` a report must hold it; and, where there is a production version, one must
-    hold that on the same suites. `candidate` asks for nothing.
+    hold that on the same suites. `candidate` asks for nothing. `user` is who promotes, where that is not whom
+    this process belongs to.
 
     Raises:
         ConfigError: there is no such version, or it bears the alias.
@@ -56,7 +59,7 @@ def promote(reference: str, to: Alias, workspace: Workspace, gate: Gate | None =
         EvaluationError: it was not evaluated, not comparably, or is worse; one line.
     """
     gate = gate or Gate({})
-    registry = Registry(workspace)
+    registry = Registry(workspace, user)
     version = find_version(reference, registry)
     artifact_of(version, workspace)
     if to in version.aliases:
@@ -89,21 +92,9 @@ def _prove(
     version: ModelVersion, production: ModelVersion | None, contents: Contents, gate: Gate
 ) -> tuple[Artifact, list[MetricComparison], str]:
     """The report that the gate read, what it compared, and how it passed, in words."""
-    reports = scored_reports(version.artifact_id, contents)
-    if not reports:
-        raise EvaluationError(
-            f"{version.reference}: no evaluation report holds it ({version.artifact_id}); run a recipe with "
-            f"'model: {version.reference}' and 'evaluate:', or promote it unproved with --no-gate"
-        )
-    if production is None or production.artifact_id == version.artifact_id:
-        return reports[0], [], f"first of its kind, evaluated in {reports[0].id}"
-    against = scored_reports(production.artifact_id, contents)
-    if not against:
-        raise EvaluationError(
-            f"{version.reference}: no evaluation report holds {production.reference}, which is production; "
-            "evaluate that on the same suites, or promote unproved with --no-gate"
-        )
-    report, other, comparisons = _compare(version, production, reports, against)
+    report, other, comparisons = compare_with_production(version, production, contents)
+    if production is None or other is None:
+        return report, [], f"first of its kind, evaluated in {report.id}"
     try:
         check_gate(comparisons, gate.margins, gate.default_margin)
     except EvaluationError as error:
@@ -111,6 +102,32 @@ def _prove(
     margins = "".join(f", {name} {margin:g}" for name, margin in gate.margins.items())
     said = f"passed against {production.version} in {other.id}, margin {gate.default_margin:g}{margins}"
     return report, comparisons, said
+
+
+def compare_with_production(
+    version: ModelVersion, production: ModelVersion | None, contents: Contents
+) -> tuple[Artifact, Artifact | None, list[MetricComparison]]:
+    """What the gate looks at: the version's report, production's, and how they differ (a is production).
+    Without another model in production there is the version's report only.
+
+    Raises:
+        EvaluationError: one of them was not evaluated, or not as the other was.
+    """
+    reports = scored_reports(version.artifact_id, contents)
+    if not reports:
+        raise EvaluationError(
+            f"{version.reference}: no evaluation report holds it ({version.artifact_id}); run a recipe with "
+            f"'model: {version.reference}' and 'evaluate:', or promote it unproved with --no-gate"
+        )
+    if production is None or production.artifact_id == version.artifact_id:
+        return reports[0], None, []
+    against = scored_reports(production.artifact_id, contents)
+    if not against:
+        raise EvaluationError(
+            f"{version.reference}: no evaluation report holds {production.reference}, which is production; "
+            "evaluate that on the same suites, or promote unproved with --no-gate"
+        )
+    return _compare(version, production, reports, against)
 
 
 def _compare(

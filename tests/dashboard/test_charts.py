@@ -12,6 +12,7 @@ from dashboard.charts.metric import Line, Look, hidden_by_log, metric_chart
 from dashboard.charts.numbers import plain
 from dashboard.charts.parallel import ParallelAxis, parallel_chart
 from dashboard.charts.sparkline import sparkline
+from dashboard.charts.trials import history_chart, trial_curves
 
 from heliostat.control.curves import Curve, Mark, View, curve_of
 from heliostat.control.series import Series
@@ -190,3 +191,23 @@ def test_a_sparkline_has_its_ends_and_no_gaps():
     assert len(told) == 40
     assert (told[0], told[-1]) == (5, 7)
     assert sparkline(None) == sparkline(curve([])) == sparkline(curve([np.nan])) == []
+
+
+def test_a_history_is_the_best_so_far_over_what_was_tried():
+    attempts = [(0, 3.0, 3.0, "finished"), (1, float("nan"), 3.0, "failed"), (2, 2.0, 2.0, "finished")]
+    option = as_json(
+        history_chart(attempts, "best", {"finished": "done", "failed": "failed", "running": "on"})
+    )
+    assert series_of(option, "best")["data"] == [[0, 3], [1, 3], [2, 2]]
+    assert series_of(option, "done")["data"] == [[0, 3], [2, 2]]
+    assert series_of(option, "failed")["data"] == [[1, None]]
+    assert as_json(history_chart([], "best", {}))["series"][0]["data"] == []
+
+
+def test_the_best_trial_is_in_front_and_a_logarithm_loses_only_what_it_must():
+    curves = {"one": [(1, 2.0), (2, 0.0)], "two": [(1, 3.0)]}
+    option = as_json(trial_curves(curves, "two", log=True))
+    assert option["yAxis"]["type"] == "log"
+    assert series_of(option, "one")["data"] == [[1, 2], [2, None]]
+    assert series_of(option, "two")["z"] > series_of(option, "one")["z"]
+    assert as_json(trial_curves({"one": [(1, -1.0)]}, None, log=True))["yAxis"]["type"] == "value"

@@ -9,15 +9,16 @@ from heliostat.versions.resolving import find_version
 from heliostat.workspace import Workspace
 
 
-def delete_version(text: str, workspace: Workspace) -> ModelVersion:
-    """Delete the version `NAME@VERSION`. Its artifact stays until it is collected as garbage.
+def delete_version(text: str, workspace: Workspace, user: str | None = None) -> ModelVersion:
+    """Delete the version `NAME@VERSION`. Its artifact stays until it is collected as garbage. `user` is who
+    does it, where that is not whom this process belongs to.
 
     Raises:
         ConfigError: there is none, it bears an alias, or an endpoint serves it.
         ArtifactError: the record of an endpoint cannot be read.
         TrackingError: the store refuses.
     """
-    registry = Registry(workspace)
+    registry = Registry(workspace, user)
     wanted = parse_reference(text)
     try:
         version = find_version(text, registry)

@@ -31,10 +31,21 @@ def register_artifact(
         ArtifactError: there is no such artifact, or it is being made again.
         TrackingError: the store refuses.
     """
-    registry = Registry(workspace)
+    return register_in(Registry(workspace), reference, name, version, bump, candidate)
+
+
+def register_in(
+    registry: Registry,
+    reference: str,
+    name: str,
+    version: str | Version | None = None,
+    bump: Bump = FIRST_BUMP,
+    candidate: bool = False,
+) -> ModelVersion:
+    """The same in a registry that may act for someone else than this process's user; errors as there."""
     check_name(name)
     given = Version.parse(version) if isinstance(version, str) else version
-    with gate(workspace.storage):  # or it may be collected, or made again, before it is a version
+    with gate(registry.workspace.storage):  # or it may be collected, or made again, before it is a version
         return _register(reference, name, registry, given, bump, candidate)
 
 

@@ -64,13 +64,15 @@ class ModelVersion:
 class Registry:
     """The versions of a workspace's models."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        """Of this workspace's tracking store; nothing is opened before it is asked something.
+    def __init__(self, workspace: Workspace, user: str | None = None) -> None:
+        """Of this workspace's tracking store; nothing is opened before it is asked something. `user` is
+        who acts, where that is not whom this process belongs to.
 
         Raises:
             TrackingError: the workspace lies on an object store and no tracking server is named.
         """
         self.workspace = workspace
+        self.user = user or Provenance.collect().user
         self.uri = tracking_uri(workspace)
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
@@ -105,7 +107,7 @@ class Registry:
             _KIND: artifact.kind,
             _PATH: path,
             _RUN: run_id or "",
-            _USER: Provenance.collect().user,
+            _USER: self.user,
         }
         with lock(self.workspace.storage, path), refusals_in_one_line(self.uri):
             if name not in {model.name for model in self._models()}:
@@ -132,7 +134,7 @@ class Registry:
             artifact_id=version.artifact_id,
             uri=version.uri,
             at=now(),
-            user=Provenance.collect().user,
+            user=self.user,
         )
         with refusals_in_one_line(self.uri):
             key = f"{_DELETED}{version.version}"
@@ -262,7 +264,7 @@ class Registry:
             gate=gate,
             report=report,
             at=now(),
-            user=Provenance.collect().user,
+            user=self.user,
         )
         if report:
             note_report(self.workspace, to.name, to.version, report)
