@@ -16,12 +16,16 @@ from heliostat.control.review import ReviewItem
 STATUSES = ("pending", "approved", "rejected", "every")
 SHOWN_CHARACTERS = 120
 SHORT = 12
+WANTED = "review_wanted"
+"""What a button asks to show: a widget's own value can be set in front of it only."""
 
 
 def queue(session: Session) -> None:
     """The table, and the way to one request."""
     t, place = session.t, session.site.workspace
     st.caption(t("review.intro"))
+    if WANTED in st.session_state:
+        st.session_state["review_status"] = st.session_state.pop(WANTED)
     status = st.segmented_control(
         t("review.status"),
         STATUSES,
@@ -57,7 +61,7 @@ def queue(session: Session) -> None:
 
 
 def _show(status: str) -> None:
-    st.query_params["review_status"] = status
+    st.session_state[WANTED] = status
     st.rerun()
 
 
