@@ -55,14 +55,13 @@ def list_page(session: Session, served: tuple[str, ...]) -> None:
 def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
     """One of them in full."""
     t = session.t
-    if st.button(t("endpoints.all"), icon=":material/arrow_back:", type="tertiary", key="endpoints_all"):
-        st.query_params.clear()
-        st.rerun()
+    back = ":material/arrow_back:"
+    st.button(t("endpoints.all"), icon=back, type="tertiary", key="endpoints_all", on_click=_leave)
     state = _now(session, name)
     if state is None:
         st.title(t("endpoints.title"))
         shown(endpoint_reads.endpoints(session.site))
-        empty(t("endpoints.unknown"), t("endpoints.all"), lambda: st.query_params.clear() or st.rerun())
+        empty(t("endpoints.unknown"), t("endpoints.all"), lambda: _leave() or st.rerun())
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title(state.name, width="stretch")
@@ -86,6 +85,10 @@ def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
         logs(session, name)
     words = ["heliostat serve status", name, *workspace_words(session.site.workspace)]
     command_line(" ".join(words))
+
+
+def _leave() -> None:
+    st.query_params.pop("endpoint", None)
 
 
 def _to_playground(t: Translator, name: str) -> None:

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from dashboard.charts.endpoint_course import course_rows, load_option, replicas_option
+
 from heliostat.control.endpoint_figures import Figures
 from heliostat.control.endpoint_state import Decision
 from heliostat.control.endpoints import Moment
