@@ -1,5 +1,6 @@
 """Conversations with endpoints: streamed, timed, side by side, ended early; refusals in one line."""
 
+import socket
 import time
 from itertools import islice
 
@@ -101,6 +102,23 @@ def test_leaving_ends_all_that_go_on(gateway, key, engines):
             if piece and piece.text:
                 break
     _wait_until_left(engines["long"], before + 2)
+
+
+def test_an_answer_that_has_not_begun_can_be_closed_at_once():
+    """Somebody listens and says nothing, as while a replica is brought up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        answer = Answer(Asked(base_url=url, model="tiny", messages=HELLO))
+        started = time.monotonic()
+        with SideBySide([answer]) as side:
+            assert next(side.pieces()) is None
+            connection, _ = silent.accept()
+        assert time.monotonic() - started < 2
+        connection.settimeout(5)
+        while connection.recv(65536):
+            pass  # to its end: the other side has gone
+        assert answer.closed
+        assert not answer.over
 
 
 def test_more_than_three_are_too_many(gateway):

@@ -26,7 +26,8 @@ from heliostat.workspace import Workspace
 
 RECIPE = "jobs/recipes/deploy.yaml"
 SERVED_KINDS = ("model", "quantized")
-Engine = Literal["auto", "transformers", "openvino", "vllm"]
+Engine = Literal["auto", "transformers", "openvino"]
+"""vllm is left out: a recipe has to name its interpreter."""
 
 
 class Deployment(Config):

@@ -70,6 +70,8 @@ class Answer:
         self.text = ""
         self._key = key
         self._closed = threading.Event()
+        self.over = False
+        """Whether it came to its own end, or failed."""
         self._connection: socket.socket | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -81,8 +83,10 @@ class Answer:
         started = time.monotonic()
         try:
             yield from self._pieces(started)
+            self.over = not self.closed
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            if not self._closed.is_set():
+            if not self.closed:
+                self.over = True
                 raise ServingError(
                     f"{self.asked.base_url}: no answer: {str(error) or type(error).__name__}"
                 ) from None
@@ -103,14 +107,25 @@ class Answer:
         timeout = httpx.Timeout(SILENCE_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
         with (
             httpx.Client(timeout=timeout, headers=self._headers) as client,
-            client.stream("POST", f"{self.asked.base_url}/chat/completions", json=self._body) as response,
+            client.stream(
+                "POST",
+                f"{self.asked.base_url}/chat/completions",
+                json=self._body,
+                extensions={"trace": self._trace},
+            ) as response,
         ):
             if response.is_error:
                 response.read()
                 raise ServingError(f"{self.asked.model}: {_refusal(response)}")
-            self._connection = response.extensions["network_stream"].get_extra_info("socket")
             self._note(version=response.headers.get(VERSION_HEADER, ""))
             yield from self._texts(response, started)
+
+    def _trace(self, event: str, told: dict[str, Any]) -> None:
+        """Keep the socket as soon as there is one: an answer may be closed while it is waited for."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._connection = told["return_value"].get_extra_info("socket")
+        if self.closed:
+            raise httpx.ReadError("closed")
 
     def _texts(self, response: httpx.Response, started: float) -> Iterator[str]:
         first_at: float | None = None
