@@ -2,6 +2,7 @@
 
     jobs/ID/driver.log    all that the driver printed, as it prints it
     jobs/ID/stages.json   which stages it has, which one is at work, what each made
+    jobs/ID/runs/RUN      an empty file for each run that it began, or went on with
 
 Written by the job itself; on an object store every few seconds, and when it ends.
 """
@@ -41,6 +42,11 @@ class StageNote(Record):
     artifact_kind: str | None = None
     says: str = ""
 
+    @property
+    def seconds(self) -> float:
+        """How long it took, or takes so far."""
+        return ((self.finished_at or now()) - self.started_at).total_seconds()
+
 
 class StagesFile(Record):
     """The stages that began so far, and how many there are to be."""
@@ -60,6 +66,17 @@ def log_path(job_id: str) -> str:
 def stages_path(job_id: str) -> str:
     """Where the notes on a job's stages are, relative to the workspace's root."""
     return f"{FOLDER}/{job_id}/stages.json"
+
+
+def note_run(storage: Storage, job_id: str, run_id: str) -> None:
+    """Note that a job works on a run. A retry goes on with the run of the job before it: both have it."""
+    with suppress(StorageError):
+        storage.write_bytes(f"{FOLDER}/{job_id}/runs/{run_id}", b"")
+
+
+def read_run_ids(storage: Storage, job_id: str) -> tuple[str, ...]:
+    """The runs that a job worked on, by name."""
+    return tuple(sorted(name for name in storage.list(f"{FOLDER}/{job_id}/runs") if not name.startswith(".")))
 
 
 def read_stages(storage: Storage, job_id: str) -> StagesFile | None:

@@ -15,9 +15,19 @@ from pydantic import ValidationError
 
 from heliostat.config import Config, explain_difference
 from heliostat.errors import ArtifactError, HeliostatError, StoppedError
+from heliostat.job_folder import note_run
 from heliostat.locks import gate, lock, note_use, using
 from heliostat.overwriting import refuse_overwriting
-from heliostat.records import Artifact, ArtifactKind, Provenance, Run, Status, first_problem, now
+from heliostat.records import (
+    Artifact,
+    ArtifactKind,
+    Provenance,
+    Run,
+    Status,
+    first_problem,
+    now,
+    submission_id,
+)
 from heliostat.storage import Publication, find_artifact, publish, staging
 from heliostat.tracking import Tracker
 from heliostat.workspace import Workspace, key_of
@@ -235,6 +245,8 @@ def _start(workspace: Workspace, request: Request) -> StageRun:
     record = record.model_copy(update={"tracking_run_id": tracker.start(record, parent)})
     run = StageRun(workspace, path, record, tracker)
     run.save()
+    if (job_id := submission_id()) is not None:
+        note_run(workspace.storage, job_id, record.id)
     return run
 
 

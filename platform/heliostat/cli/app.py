@@ -14,6 +14,7 @@ import heliostat
 from heliostat.cli import (
     cluster,
     control,
+    dashboard,
     data,
     endpoints,
     evaluate,
@@ -48,6 +49,7 @@ app.command()(recipes.validate)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(dashboard.app, name="dashboard")
 app.add_typer(data.app, name="data")
 app.add_typer(endpoints.app, name="endpoints")
 app.add_typer(evaluate.app, name="evaluate")

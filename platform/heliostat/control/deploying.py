@@ -14,10 +14,11 @@ from pydantic import Field
 from heliostat.config import Config
 from heliostat.control.endpoint_actions import ROLE, Done, workspace_words
 from heliostat.control.inventory import list_models, show_run
-from heliostat.control.jobs import Submission, submit_job
+from heliostat.control.jobs import submit_job
 from heliostat.control.packages import working_folder
 from heliostat.control.roles import Actor, require
 from heliostat.control.sites import Site
+from heliostat.control.submissions import Submission
 from heliostat.errors import ArtifactError, ClusterError
 from heliostat.recipe import Recipe
 from heliostat.records import Artifact
@@ -110,8 +111,8 @@ def deploy(actor: Actor, site: Site, deployment: Deployment) -> Done:
     if not site.address:
         raise ClusterError(f"no cluster is set, so nobody here can serve; in a terminal do: {command}")
     recipe: Path = working_folder() / RECIPE
-    submission = Submission(recipe, deployment.overrides, site.workspace.storage.root, "serve")
-    return Done(submit_job(site.address, submission), command)
+    submission = Submission(recipe, deployment.overrides, str(site.workspace.storage.root), "serve")
+    return Done(submit_job(site, actor, submission).id, command)
 
 
 def _typed(value: Any) -> str:

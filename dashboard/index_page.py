@@ -1,0 +1,66 @@
+"""The one HTML page that the frontend lives in: Streamlit's own, with our title, icon and choice of theme."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import streamlit
+from starlette.requests import Request
+from starlette.responses import Response
+
+LOOK_SCRIPT = """(function () {
+  // Pages lie one level below the root; without this the frontend would look for its server below the page.
+  window.__streamlit = {BACKEND_BASE_URL: location.origin + "/", MAIN_PAGE_BASE_URL: location.origin + "/"};
+  // Streamlit keeps a theme for each path; ours is one for all, in a cookie.
+  var found = document.cookie.match(/(?:^|; )heliostat_theme=(light|dark)/);
+  var key = "stActiveTheme-" + location.pathname + "-v2";
+  if (found) localStorage.setItem(key, JSON.stringify(found[1] === "dark" ? "Dark" : "Light"));
+  else localStorage.removeItem(key);
+})();
+"""
+ICON = Path(__file__).resolve().parent / "heliostat.svg"
+
+
+def index_html() -> str:
+    """The page."""
+    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
+    page = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
+    page = re.sub(r'<link rel="service-desc"[^>]*>', "", page)
+    page = re.sub(
+        r"<noscript>.*?</noscript>", "<noscript>JavaScript is off.</noscript>", page, flags=re.DOTALL
+    )
+    page = page.replace("<title>Streamlit</title>", "<title>Heliostat</title>")
+    page = re.sub(
+        r'<link rel="shortcut icon"[^>]*>',
+        '<link rel="icon" type="image/svg+xml" href="./heliostat.svg">',
+        page,
+    )
+    return page.replace("<head>", '<head><script src="./look.js"></script>', 1)
+
+
+def content_policy(page: str) -> str:
+    """The Content-Security-Policy that the page needs and no more.
+
+    Styles must be inline (Emotion writes them); Vega compiles its expressions, hence unsafe-eval.
+    """
+    inline = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in inline]
+    scripts = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'self'; script-src 'self' 'unsafe-eval' blob: {scripts}; "
+        "style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
+        "worker-src 'self' blob:; frame-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    )
+
+
+def look_script(request: Request) -> Response:
+    """What sets the theme before Streamlit's frontend starts."""
+    return Response(LOOK_SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+
+def icon(request: Request) -> Response:
+    """The picture in the browser's tab."""
+    return Response(ICON.read_bytes(), media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})

@@ -1,0 +1,52 @@
+"""What the server was started with: environment variables, so that every script and test reads the same."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from heliostat.control.accounts import Accounts
+from heliostat.control.door import Door
+from heliostat.control.proxy_login import ProxyLogin
+from heliostat.control.roles import ROLES, Role
+from heliostat.workspace import Workspace
+
+WORKSPACE, ADDRESS = "HELIOSTAT_WORKSPACE", "HELIOSTAT_ADDRESS"
+OPEN, PROXY, ROLE = "HELIOSTAT_DASHBOARD_OPEN", "HELIOSTAT_DASHBOARD_PROXY", "HELIOSTAT_DASHBOARD_ROLE"
+ADMISSION_HEADER = "x-heliostat-admission"
+"""Set by the gate on every request that it lets through, after taking off what a client sent."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """Where the dashboard works, and how one gets in."""
+
+    workspace: str | None
+    address: str | None
+    loopback: bool
+    proxy: str | None
+    local_role: Role
+
+
+def started() -> Started:
+    """As the environment says now."""
+    role = os.environ.get(ROLE, "admin")
+    return Started(
+        workspace=os.environ.get(WORKSPACE),
+        address=os.environ.get(ADDRESS),
+        loopback=os.environ.get(OPEN) != "1",
+        proxy=os.environ.get(PROXY),
+        local_role=next((known for known in ROLES if known == role), "viewer"),
+    )
+
+
+def door() -> Door:
+    """The one door of this process: the gate and the pages ask the same."""
+    return _door(started(), os.environ.get("HELIOSTAT_USERS"))
+
+
+@lru_cache(maxsize=8)
+def _door(how: Started, users: str | None) -> Door:
+    accounts = Accounts.of(Workspace.resolve(how.workspace))
+    proxy = ProxyLogin.load(Path(how.proxy)) if how.proxy else None
+    return Door(accounts, how.loopback, proxy, how.local_role)
