@@ -58,6 +58,7 @@ def options() -> dict[str, Any]:
         "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
+        "runner.magicEnabled": False,
         "server.headless": True,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,

@@ -84,7 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM; ends the process."""
     options = _parser().parse_args(arguments)
     try:
-        sys.exit(serve(options))
+        from dashboard.background import at_work
+
+        sys.exit(serve(options, at_work))
     except HeliostatError as error:
         print(f"heliostat: error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -16,7 +16,8 @@ from small_artifacts import conversations
 
 from heliostat.errors import ClusterError, ConfigError, ModelError, TrackingError
 from heliostat.pipeline import run_pipeline
-from heliostat.recipe import Recipe, check_recipe
+from heliostat.recipe import Recipe
+from heliostat.recipe_parts import check_recipe
 
 RECIPE = """
 name: tiny

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from heliostat.errors import ConfigError
-from heliostat.recipe import Recipe, check_layouts
+from heliostat.recipe import Recipe
+from heliostat.recipe_parts import check_layouts
 from heliostat.training.config import FullAdapter, LoraAdapter, PretrainingObjective
 
 ROOT = Path(__file__).parent.parent

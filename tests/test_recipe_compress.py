@@ -6,7 +6,8 @@ import pytest
 
 from heliostat.compression.config import GgufConfig, OpenVINOConfig
 from heliostat.errors import ArtifactError, ConfigError
-from heliostat.recipe import Recipe, check_recipe
+from heliostat.recipe import Recipe
+from heliostat.recipe_parts import check_recipe
 from heliostat.training.config import DistillationObjective, FullAdapter
 
 RECIPES = Path(__file__).parent.parent / "jobs" / "recipes"

@@ -61,6 +61,12 @@ stringData:
 ---
 apiVersion: v1
 kind: Secret
+metadata: {name: heliostat-gateway-key, namespace: heliostat}
+stringData:
+  key: '$(random)'  # what endpoints with api_key_file: /run/secrets/gateway/key ask for, and Prometheus sends
+---
+apiVersion: v1
+kind: Secret
 metadata: {name: heliostat-grafana, namespace: heliostat}
 stringData:
   password: '$(random)'

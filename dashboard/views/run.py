@@ -128,7 +128,7 @@ def figures(page: WorkPage) -> None:
     """Where it is, in four figures."""
     line = page.line
     course = course_of(site, line.training) if line.training else None
-    shown = [Tile(t("run.state"), status_text(line.state)), Tile(t("run.took"), ago(t, line.seconds))]
+    shown = [Tile(t("run.took"), ago(t, line.seconds))]
     if course is not None:
         of = f" / {course.num_steps:,}" if course.num_steps else ""
         shown.append(Tile(t("run.step"), f"{course.step:,}{of}"))

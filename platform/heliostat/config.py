@@ -29,7 +29,11 @@ class Config(BaseModel):
             ConfigError: one line a problem, each with file, line, key, what was expected and, for a
                 misspelt key, the key that was probably meant.
         """
-        recipe = RecipeFile.read(path, overrides)
+        return cls.of(RecipeFile.read(path, overrides))
+
+    @classmethod
+    def of(cls, recipe: RecipeFile) -> Self:
+        """Validate what was read; errors as `load`."""
         try:
             return cls.model_validate(recipe.values)
         except ValidationError as error:

@@ -19,7 +19,8 @@ from heliostat.models.added_tokens import add_tokens
 from heliostat.models.from_scratch import make_model
 from heliostat.models.importing import import_model
 from heliostat.ray_session import joined_cluster, require_resources
-from heliostat.recipe import PretrainStage, PruneStep, Recipe, check_recipe
+from heliostat.recipe import PretrainStage, PruneStep, Recipe
+from heliostat.recipe_parts import check_recipe
 from heliostat.records import Artifact, now, submission_id
 from heliostat.serving.adapters import check_bases, open_adapters
 from heliostat.serving.config import ServeConfig

@@ -68,7 +68,7 @@ def test_version(heliostat):
 
 def test_every_command_is_in_the_help(heliostat):
     for group, names in {
-        (): ("run", "submit", "validate", "config", "endpoints", "models", "runs"),
+        (): ("run", "submit", "validate", "doctor", "config", "endpoints", "models", "runs"),
         ("endpoints",): ("list", "forget"),
         ("config",): ("schema", "show"),
         ("models",): ("import", "list"),

@@ -11,7 +11,7 @@ import yaml
 from tests.cluster.manifests import KUBERNETES, ROOT, built, pod_specs, ray_groups, ray_spec
 from tests.cluster.schema_check import problems
 
-FOLDERS = ("base", "job")
+FOLDERS = ("base", "job", "service", "monitoring")
 ALL = {folder: built(folder) for folder in FOLDERS}
 OBJECTS = [
     pytest.param(each, id=f"{folder}-{each['kind']}-{each['metadata']['name']}")
@@ -93,7 +93,7 @@ def test_a_pod_says_what_it_needs_and_may_take(spec):
         requests, limits = container["resources"]["requests"], container["resources"]["limits"]
         assert {"cpu", "memory"} <= set(requests)
         assert set(limits) == set(requests)
-        assert re.search(r":[0-9]+\.[0-9]+", container["image"]), "a version, and not `latest`"
+        assert re.search(r":v?[0-9]+\.[0-9]+", container["image"]), "a version, and not `latest`"
 
 
 @pytest.mark.parametrize("spec", PODS)

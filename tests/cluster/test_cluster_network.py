@@ -124,13 +124,13 @@ def test_only_the_operator_and_clients_come_in_from_other_namespaces():
     come_in = {
         (pod, port, str(who[1].get("kubernetes.io/metadata.name")))
         for pod, labels in PODS.items()
-        for port in (5000, 5432, 6379, 8000, 8265, 8501, 10001, 10002, 52365)
+        for port in (5000, 5432, 6379, 8000, 8001, 8265, 8501, 10001, 10002, 52365)
         for who in (OPERATOR, INGRESS_CONTROLLER, STRANGER)
         if lets("Ingress", labels, who, port)
     }
     rays = {HEAD, TRAIN, "heliostat/data", "heliostat/serve"}
     assert come_in == (
-        {(pod, port, "kuberay-operator") for pod in rays for port in (8265, 52365, 8000)}
+        {(pod, port, "kuberay-operator") for pod in rays for port in (8265, 52365, 8001)}
         | {(pod, 8000, "ingress") for pod in rays}
         | {("heliostat-dashboard", 8501, "ingress")}
     )

@@ -18,7 +18,8 @@ from heliostat.control.preferences import (
 )
 from heliostat.data.inspection import inspect_path
 from heliostat.errors import ConfigError
-from heliostat.recipe import Recipe, check_recipe
+from heliostat.recipe import Recipe
+from heliostat.recipe_parts import check_recipe
 from heliostat.workspace import Workspace
 
 PROMPT = [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "为什么？"}]

@@ -16,6 +16,7 @@ from heliostat.cli import (
     control,
     dashboard,
     data,
+    doctor,
     endpoints,
     evaluate,
     garbage,
@@ -46,6 +47,7 @@ app.command()(pipelines.run)
 app.command()(pipelines.submit)
 app.command()(control.control)
 app.command()(recipes.validate)
+app.command()(doctor.doctor)
 app.command()(garbage.gc)
 app.add_typer(recipes.app, name="config")
 app.add_typer(cluster.app, name="cluster")

@@ -49,6 +49,9 @@ def serve(
     read_only: Annotated[
         bool, typer.Option(help="Without accounts: whoever looks may look only, not act.")
     ] = False,
+    cluster: Annotated[
+        bool, typer.Option(help="Where no cluster is named, start one here that ends with the dashboard.")
+    ] = True,
     browser: Annotated[bool, typer.Option(help="Open a browser where there is one.")] = True,
 ) -> None:
     """Serve the dashboard until Ctrl-C; on this machine only, unless --host says otherwise."""
@@ -68,6 +71,7 @@ def serve(
         "HELIOSTAT_ADDRESS": address or os.environ.get("RAY_API_SERVER_ADDRESS"),
         "HELIOSTAT_DASHBOARD_PROXY": str(proxy_login.resolve()) if proxy_login else None,
         "HELIOSTAT_DASHBOARD_ROLE": "viewer" if read_only else "admin",
+        "HELIOSTAT_DASHBOARD_NO_CLUSTER": None if cluster else "1",
     }
     environment = os.environ | {name: value for name, value in values.items() if value}
     arguments = ["--host", host, "--port", str(port)]

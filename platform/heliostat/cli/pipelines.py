@@ -35,7 +35,8 @@ def run(
 ) -> None:
     """Run a recipe on this machine, or on the Ray cluster at $RAY_ADDRESS."""
     from heliostat.job_folder import keep_output
-    from heliostat.recipe import Recipe, check_layouts
+    from heliostat.recipe import Recipe
+    from heliostat.recipe_parts import check_layouts
     from heliostat.records import submission_id
     from heliostat.versions.names import check_name
     from heliostat.workspace import Workspace

@@ -15,7 +15,8 @@ from heliostat.control.preflight_data import data_questions
 from heliostat.control.preflight_place import Setting, place_questions
 from heliostat.control.preflight_training import training_questions
 from heliostat.errors import ClusterError, ConfigError, DataError
-from heliostat.recipe import Part, Recipe, parts_of
+from heliostat.recipe import Recipe
+from heliostat.recipe_parts import Part, parts_of
 from heliostat.workspace import Workspace
 
 OF_THE_CLUSTER = ("cluster", "token", "versions", "resources", "workspace of the cluster")

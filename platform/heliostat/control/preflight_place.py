@@ -1,14 +1,15 @@
 """What a recipe runs in: the workspace, room on its disk, the name and port of its endpoint."""
 
-import ipaddress
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from heliostat.control.checks import Check, Question, ok, refused, skipped, warning
+from heliostat.control.submissions import is_this_machine
 from heliostat.endpoints import DeploymentRecord, read_deployments
 from heliostat.errors import HeliostatError, ServingError
 from heliostat.planning import plan_run
@@ -51,15 +52,6 @@ class Setting:
         return self.address is not None and not is_this_machine(self.address)
 
 
-def is_this_machine(address: str) -> bool:
-    """Whether an address is this machine's own loopback; a tunnel begins there as well."""
-    host = urlsplit(address if "://" in address else f"http://{address}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def place_questions(setting: Setting) -> list[Question]:
     """The checks of this file."""
     questions = [Question("workspace", lambda: check_workspace(setting.workspace))]
@@ -83,9 +75,12 @@ def check_workspace(workspace: Workspace) -> Check:
     folder = nearest(Path(storage.root))
     if not folder.is_dir():
         return refused("workspace", f"{folder} is no folder", "choose another --workspace", root=storage.root)
-    if not os.access(folder, os.W_OK | os.X_OK):
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # rights alone do not tell of read-only file systems
+    except OSError as error:
         mend = "choose another --workspace, or have its owner let you write"
-        return refused("workspace", f"{folder} is not writable by this user", mend, root=storage.root)
+        says = f"{folder} cannot be written: {error.strerror or error}"
+        return refused("workspace", says, mend, root=storage.root)
     made = "" if folder == Path(storage.root) else ", to be made"
     return ok("workspace", f"{storage.root}{made}", root=storage.root)
 

@@ -26,14 +26,18 @@ def training_questions(setting: Setting) -> list[Question]:
     return questions
 
 
-def check_memory(setting: Setting, run: Training) -> Check:
+def check_memory(setting: Setting, run: Training) -> Check | list[Check]:
     """The memory a worker needs; without a cluster, against this machine's."""
     name = f"memory of {run.name}"
-    here = machine(available_bytes(), run) if setting.address is None and not run.train.use_gpu else None
+    workers = run.train.max_workers
+    is_here = setting.address is None and not run.train.use_gpu
+    here = machine("this machine", run, workers, available_bytes()) if is_here else None
     try:
         plan = plan_run(setting.recipe, run, setting.workspace, (here,) if here else ())
     except ModelError as error:
-        return of_error(name, error, "skipped")[0]
+        return of_error(name, error, "skipped")
+    except ConfigError:  # the check of the layout says so
+        return []
     says = needed_memory(plan)
     facts = {"peak_bytes": plan.worker.peak, "num_workers": plan.num_workers, "on_gpu": run.train.use_gpu}
     if here is None:
@@ -49,13 +53,11 @@ def needed_memory(plan: Plan) -> str:
     return f"{plan.num_workers} worker(s) of {_gb(worker.peak)} GB each at most ({parts})"
 
 
-def machine(memory_bytes: int, run: Training, gpu_bytes: int | None = None) -> Node:
-    """A machine with this much memory that all of a run's workers share, or one GPU for each of them."""
-    workers = run.train.max_workers
+def machine(name: str, run: Training, sharing: int, memory_bytes: int, gpu_bytes: int | None = None) -> Node:
+    """A machine whose memory so many of a run's workers share; with `gpu_bytes` each has a GPU."""
     speeds = dict.fromkeys(("fp32", "bf16", "fp16", "fp8"), 1.0)
-    device = Device("worker", gpu_bytes if gpu_bytes else memory_bytes // workers, speeds)
-    name = "the cluster" if gpu_bytes else "this machine"
-    return Node(name, device, workers, memory_bytes, has_gpus=gpu_bytes is not None)
+    device = Device("worker", gpu_bytes or memory_bytes // sharing, speeds)
+    return Node(name, device, sharing if gpu_bytes else run.train.max_workers, memory_bytes, bool(gpu_bytes))
 
 
 def judge_memory(name: str, plan: Plan, node: Node, facts: Mapping[str, Any]) -> Check:
