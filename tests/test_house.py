@@ -22,7 +22,7 @@ GROUND = (PACKAGE, PACKAGE / "text", PACKAGE / "models", PACKAGE / "versions")
 STAGE_ROOMS = ("data", "training", "evaluation", "compression", "serving", "tuning")
 
 # The only files that may know Ray or an engine, by their path below the package.
-EDGES = ("ray_session.py", "ray_tasks.py", "*/edge*.py", "serving/engines/*.py")
+EDGES = ("local_provider.py", "ray_session.py", "ray_tasks.py", "*/edge*.py", "serving/engines/*.py")
 EDGE_LIBRARIES = {"ray", "deepspeed", "vllm", "openvino_genai"}
 HEAVY = {"ray", "torch", "transformers", "deepspeed", "mlflow", "openvino", "openvino_genai", "vllm", "peft"}
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|managers?|handlers?)$|^base(_|$)")

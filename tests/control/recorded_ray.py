@@ -40,6 +40,8 @@ def answering(answers: dict[str, Any]) -> Iterator[str]:
 
         def do_GET(self):
             name = ROUTES.get(urlsplit(self.path).path)
+            if name == "cluster_status" and "format=1" in self.path:
+                name = "cluster_status_text"
             found = answers.get(name, None if name is None else (200, None))
             status, body = found if isinstance(found, tuple) else (200, json.dumps(found))
             if found is None:

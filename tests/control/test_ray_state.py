@@ -5,7 +5,8 @@ import json
 import pytest
 from recorded_ray import answering, recorded, ways_to_age
 
-from heliostat.control.node_types import NodeType
+from heliostat.control.cluster_status import from_text
+from heliostat.control.node_types import NodeType, told_node_types
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.ray_state import (
     Demand,
@@ -148,6 +149,41 @@ def test_nodes_that_start_are_counted_by_type(api, answers):
     demand = read_demand(api)
     one = next(each for each in demand.waiting if each.bundles == ({"CPU": 1.0},))
     assert (one.reason, one.why) == ("starting", "3 nodes starting: 3 of type train")
+
+
+def test_the_second_autoscalers_page_of_text_says_the_same(api, answers):
+    answers["cluster_status"] = {"data": {"clusterStatus": None, "autoscalingError": None}}
+    demand = read_demand(api, LIMITS)
+    assert demand.autoscaler
+    told = {each.asked: (each.count, each.reason) for each in demand.waiting}
+    assert told == {
+        "1 CPU": (4, "starting"),
+        "1 CPU and 8 GPUs": (1, "impossible"),
+        "2 x 1 CPU (STRICT_SPREAD)": (1, "starting"),
+        "64 CPUs (PACK)": (1, "impossible"),
+    }
+    assert {kind.name: kind.starting for kind in demand.node_types if kind.starting} == {"train": 2, "gpu": 1}
+    assert (demand.used["GPU"].used, demand.used["GPU"].total) == (2, 4)
+    assert demand.used["memory"].total == pytest.approx(89.53 * 2**30)
+
+
+def test_a_page_of_text_with_any_line_missing_is_no_error():
+    page = recorded("cluster_status_text")["data"]["clusterStatus"]
+    lines = page.splitlines()
+    for number in range(len(lines)):
+        from_text("\n".join(lines[:number] + lines[number + 1 :]))
+        from_text("\n".join(lines[:number]) + lines[number][::-1])
+    failed = from_text(page.replace(" (no failures)", " gpu: LaunchFailed (latest_attempt: 05:03:19)"))
+    assert failed.failures == [("gpu", "LaunchFailed (latest_attempt: 05:03:19)", None)]
+
+
+def test_node_types_told_by_the_environment(monkeypatch):
+    monkeypatch.setenv("HELIOSTAT_NODE_TYPES", '{"train": {"resources": {"CPU": 8}, "most": 4}, "odd": 3}')
+    train, odd = told_node_types()
+    assert (train.name, train.resources, train.most) == ("train", {"CPU": 8}, 4)
+    assert (odd.resources, odd.most) == ({}, None)
+    monkeypatch.setenv("HELIOSTAT_NODE_TYPES", "not JSON")
+    assert told_node_types() == ()
 
 
 def test_a_failed_launch_says_why(api, answers):

@@ -183,7 +183,7 @@ class _Start:
             self._start_head()
             # One after the other: two that start together choose the same names for their sockets.
             for number in range(1, 1 if self.autoscale else self.cluster.nodes):
-                command = worker_command(self.ports, self.cpus, self.store)
+                command = worker_command(self.ports, self.cpus, self.store, self.folder / f"n{number}")
                 self._start(f"node-{number}", command, self.environment)
                 self._wait(number + 1)
             self._save(ready=True)
@@ -199,7 +199,8 @@ class _Start:
             types = node_types(self.cluster.nodes, cpus, self.cpus)
             self._save(node_types=types)
             more, scaling = autoscaler_environment(types), self.folder / "autoscaler.json"
-            scaling.write_text(scaling_file(types, self.ports, self.store, self.settings.idle_seconds))
+            idle = self.settings.idle_seconds
+            scaling.write_text(scaling_file(types, self.ports, self.store, idle, self.folder))
         command = head_command(self.ports, cpus, self.store, scaling)
         self._start("head", command, self.environment | more)
         self._wait(1)

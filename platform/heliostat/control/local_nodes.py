@@ -25,8 +25,20 @@ TRAIN_GROUP = "train"
 HEAD_TYPE = "ray.head.default"
 """Ray's provider for nodes on one machine knows the head's type by this name."""
 HEAD_ID = "f" * 51 + "00000"
-PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-"""Given as one from outside: under its own name Ray looks for a file that its wheel does not have."""
+PROVIDER = "heliostat.local_provider.OneMachineProvider"
+"""By name, for it imports Ray. For its own Ray would look for a file that its wheel does not have."""
+_NO_COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+    "cluster_synced_files",
+    "rsync_exclude",
+    "rsync_filter",
+)
+"""Ray wants these lists of every cluster, also where nothing is set up over SSH."""
 LEAST_STORE_BYTES = 150_000_000
 MOST_STORE_BYTES = 2_000_000_000
 
@@ -136,9 +148,11 @@ def head_command(ports: Ports, num_cpus: int, store_bytes: int, scaling: Path | 
     return command + (["--autoscaling-config", str(scaling)] if scaling else [])
 
 
-def worker_command(ports: Ports, num_cpus: int, store_bytes: int) -> list[str]:
-    """Starts another node. GPUs are the head's: two nodes that count the same would give each out twice."""
-    return [*_start(num_cpus, store_bytes), "--address", f"{HOST}:{ports.gcs}", "--num-gpus", "0"]
+def worker_command(ports: Ports, num_cpus: int, store_bytes: int, folder: Path) -> list[str]:
+    """Starts another node, which writes to a folder of its own: in one, a node that comes unpacks a job's
+    files over those that others use. GPUs are the head's: two nodes would give each out twice."""
+    where = ["--address", f"{HOST}:{ports.gcs}", "--temp-dir", str(folder)]
+    return [*_start(num_cpus, store_bytes), *where, "--num-gpus", "0"]
 
 
 def node_types(nodes: int, head_cpus: int, num_cpus: int) -> tuple[NodeType, ...]:
@@ -149,9 +163,13 @@ def node_types(nodes: int, head_cpus: int, num_cpus: int) -> tuple[NodeType, ...
     )
 
 
-def scaling_file(types: tuple[NodeType, ...], ports: Ports, store_bytes: int, idle_seconds: float) -> str:
+def scaling_file(
+    types: tuple[NodeType, ...], ports: Ports, store_bytes: int, idle_seconds: float, folder: Path
+) -> str:
     """The autoscaler's file, as JSON."""
     config: dict[str, object] = {
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{name: [] for name in _NO_COMMANDS},
         "cluster_name": "local",
         "max_workers": sum(each.most or 0 for each in types if each.name != HEAD_TYPE),
         "upscaling_speed": 100,
@@ -162,6 +180,7 @@ def scaling_file(types: tuple[NodeType, ...], ports: Ports, store_bytes: int, id
             "head_node_id": HEAD_ID,
             "launch_multiple": True,
             "gcs_address": f"{HOST}:{ports.gcs}",
+            "folder": str(folder),
         },
         "head_node_type": HEAD_TYPE,
         "available_node_types": {each.name: _type(each, store_bytes) for each in types},
