@@ -11,7 +11,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak lint check format clean
+.PHONY: setup demo test test-slow test-e2e bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak lint check format clean
 
 setup: $(READY)
 
@@ -26,11 +26,16 @@ demo: $(READY)
 	$(BIN)/heliostat run $(RECIPE) $(ARGS) $(if $(KEEP),--keep)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(IN_TWO) -m "not slow"
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow and not e2e"
 
 # make test-slow SLOW="slow and not lengthy" leaves out the journeys of several minutes.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m "$(SLOW)"
+
+# What people do with the dashboard, by clicks, before a real Ray; needs Chromium (/usr/bin/chromium, or
+# HELIOSTAT_CHROMIUM). HELIOSTAT_SCREENSHOTS=FOLDER keeps a picture of each page.
+test-e2e: $(READY)
+	$(BIN)/python -m pytest -s tests/e2e -m e2e
 
 # The data stage against datatrove and data-juicer, each in an environment of its own; takes hours at full scale.
 # make bench-data ARGS="--scale 0.05 --repeats 1 --only dedup" is a short one.
@@ -85,7 +90,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest $(IN_TWO) --hypothesis-profile quick -m "not ray and not slow and not heavy"
+	$(BIN)/python -m pytest $(IN_TWO) --hypothesis-profile quick -m "not ray and not slow and not heavy and not e2e"
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -59,7 +59,6 @@ def _to_list() -> None:
 def head(page: WorkPage) -> None:
     """Name, state, what can be done."""
     line = page.line
-    st.title(t("run.title"), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(line.name)
         status_badge(line.state)
@@ -294,6 +293,7 @@ def body(work_id: str) -> None:
         st.rerun()  # so that the buttons are those of a run that has ended
 
 
+st.title(t("run.title"), anchor=False)
 asked = str(st.query_params.get("run", ""))
 health_banner(read_cluster(site.store))
 opened = page_of(asked)

@@ -1,4 +1,4 @@
-"""Pages run without a browser: AppTest over the dashboard's own script, in a workspace in one of five states."""
+"""Pages run without a browser: AppTest over the dashboard's own script, in a workspace in a given state."""
 
 import json
 import os
@@ -26,6 +26,8 @@ NODE = {
     "id": "n" * 56, "name": "head", "ip": "10.0.0.1", "alive": True, "is_head": True, "cpus_total": 2.0,
     "cpus_used": 1.0,
 }  # fmt: skip
+
+IDLE = Demand(at=None, autoscaler=False, waiting=(), node_types=(), used={}, failures=(), events=(), error="")
 
 
 def bring_into(site: Site, state: str) -> None:
@@ -55,9 +57,9 @@ def put_readings(site: Site, at: datetime) -> None:
     node = Node.model_construct(**dict.fromkeys(Node.model_fields) | NODE)
     values = {
         "nodes": NODES.dump_python((node,), mode="json", warnings=False),
-        "demand": DEMAND.dump_python(Demand(), mode="json"),
+        "demand": DEMAND.dump_python(IDLE, mode="json"),
         "holders": HOLDERS.dump_python((), mode="json"),
-        "serve": SERVE.dump_python(ServeState(), mode="json"),
+        "serve": SERVE.dump_python(ServeState(running=False, applications=()), mode="json"),
         "jobs": "2.60.0",
     }
     for name, value in values.items():
@@ -87,16 +89,16 @@ def put_run(site: Site, now: datetime, run_id: str = RUN, steps: int = 10, job: 
     provenance = Provenance.collect().model_copy(update={"ray_job_id": job})
     run = Run(
         id=run_id, stage="train", status="running" if job else "finished", fingerprint="f" * 64, inputs=(),
-        config={"name": HOSTILE, "max_steps": 30, "learning_rate": 0.001}, started_at=now, provenance=provenance,
+        config={"name": HOSTILE, "max_steps": 30, "learning_rate": 0.001}, started_at=now,
+        provenance=provenance,
     )  # fmt: skip
     folder = Path(site.workspace.storage.root) / "runs" / run_id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(run.model_dump_json())
     start = now.timestamp()
-    rows = (
-        {"step": s, "time": start + s, "loss": 3.0 / s, "tokens": 64.0, "step_seconds": 1.0}
-        for s in range(1, steps + 1)
-    )
+    rows = []
+    for step in range(1, steps + 1):
+        rows.append({"step": step, "time": start + step, "loss": 3.0 / step, "tokens": 64.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
