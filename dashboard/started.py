@@ -1,7 +1,7 @@
 """What the server was started with: environment variables, so that every script and test reads the same."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,8 +41,9 @@ def started() -> Started:
 
 
 def door() -> Door:
-    """The one door of this process: the gate and the pages ask the same."""
-    return _door(started(), os.environ.get("HELIOSTAT_USERS"))
+    """The one door of this process: the gate and the pages ask the same. It stays the same when the cluster's
+    address becomes known later."""
+    return _door(replace(started(), address=None), os.environ.get("HELIOSTAT_USERS"))
 
 
 @lru_cache(maxsize=8)
