@@ -81,17 +81,19 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
 def page(request, browser, dashboard) -> Iterator[Page]:
     """A fresh browser at a width; ends the test where a page logs an error, or asks another host."""
-    with _page(browser, dashboard, request.param) as found:
+    with opened(browser, dashboard, request.param) as found:
         yield found
 
 
 @pytest.fixture
 def desktop(browser, dashboard) -> Iterator[Page]:
-    with _page(browser, dashboard, 1280) as found:
+    with opened(browser, dashboard, 1280) as found:
         yield found
 
 
-class _page:
+class opened:
+    """A fresh browser in a block."""
+
     def __init__(self, browser: Browser, dashboard: Dashboard, width: int) -> None:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, base_url=dashboard.url, locale="en-US"
