@@ -1,4 +1,4 @@
-"""Compare: runs over each other, what differs in their configs, what they score; the first is the baseline."""
+"""Compare: runs over each other, what differs in their configs, what they score. The first is the base."""
 
 from typing import Any
 
