@@ -56,12 +56,13 @@ def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
     """One of them in full."""
     t = session.t
     back = ":material/arrow_back:"
-    st.button(t("endpoints.all"), icon=back, type="tertiary", key="endpoints_all", on_click=_leave)
+    if st.button(t("endpoints.all"), icon=back, type="tertiary", key="endpoints_all"):
+        _leave()
     state = _now(session, name)
     if state is None:
         st.title(t("endpoints.title"))
         shown(endpoint_reads.endpoints(session.site))
-        empty(t("endpoints.unknown"), t("endpoints.all"), lambda: _leave() or st.rerun())
+        empty(t("endpoints.unknown"), t("endpoints.all"), _leave)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title(state.name, width="stretch")
@@ -88,7 +89,7 @@ def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
 
 
 def _leave() -> None:
-    st.query_params.pop("endpoint", None)
+    st.switch_page("views/endpoints.py")
 
 
 def _to_playground(t: Translator, name: str) -> None:

@@ -97,9 +97,11 @@ def test_three_answer_side_by_side_and_one_may_fail(gateway, key, engines):
 
 def test_leaving_ends_all_that_go_on(gateway, key, engines):
     before = len(engines["long"].left)
+    began = set()
     with SideBySide([Answer(asked(gateway, "long", max_tokens=10_000), key) for _ in range(2)]) as side:
         for piece in side.pieces():
-            if piece and piece.text:
+            began |= {piece.place} if piece else set()
+            if len(began) == 2:
                 break
     _wait_until_left(engines["long"], before + 2)
 

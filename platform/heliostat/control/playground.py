@@ -94,6 +94,9 @@ class Answer:
     def close(self) -> None:
         """End it: nothing more comes, and the gateway ends the request. Whoever waits for a piece wakes."""
         self._closed.set()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 self._connection.shutdown(socket.SHUT_RDWR)
@@ -124,8 +127,8 @@ class Answer:
         """Keep the socket as soon as there is one: an answer may be closed while it is waited for."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._connection = told["return_value"].get_extra_info("socket")
-        if self.closed:
-            raise httpx.ReadError("closed")
+            if self.closed:
+                self._hang_up()
 
     def _texts(self, response: httpx.Response, started: float) -> Iterator[str]:
         first_at: float | None = None
