@@ -15,13 +15,24 @@ from heliostat.errors import ConfigError
 from heliostat.recipe import Recipe
 from heliostat.recipe_file import RecipeFile
 
-FIRST = ("one_minute", "quickstart", "clean", "pretrain_moe", "sweep", "quantize_int4", "deploy")
+FIRST = (
+    "one_minute",
+    "quickstart",
+    "clean",
+    "pretrain_moe",
+    "sweep",
+    "dpo",
+    "evaluate_tasks",
+    "quantize_int4",
+    "deploy",
+)
 """The presets that come first, in this order."""
 COMMON_KEYS = (
     "model",
     "data.sources.0.path",
     "data.sources.0.max_documents",
     "train.max_steps",
+    "train.num_epochs",
     "train.learning_rate",
     "train.num_workers",
     "train.micro_batch_size",
@@ -68,7 +79,8 @@ def _presets(folder: Path) -> tuple[Preset, ...]:
     names = [path.stem for path in sorted(folder.glob("*.yaml"))]
     ordered = [name for name in FIRST if name in names]
     ordered += [name for name in names if name not in ordered]
-    return tuple(_read(folder / f"{name}.yaml") for name in ordered)
+    found = (_read(folder / f"{name}.yaml") for name in ordered)
+    return tuple(preset for preset in found if "name" in preset.values)  # others are no jobs
 
 
 def preset_of(key: str) -> Preset:
