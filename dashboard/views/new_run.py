@@ -204,12 +204,14 @@ def checked(text: str, overrides: tuple[str, ...], workspace: str, address: str 
 @st.fragment(parallel=True)
 def checks(preset: Preset, overrides: tuple[str, ...]) -> None:
     """What was checked, the refusals first. Drawn beside the page, which does not wait for it."""
-    with st.spinner(t("new_run.checking")):
-        try:
-            found = checked(preset.text, overrides, str(site.workspace.storage.root), site.address)
-        except HeliostatError as error:
-            st.error(plain(error), icon=":material/block:")
-            return
+    waiting = st.empty()  # no st.spinner: its timer raises where the page is left meanwhile
+    waiting.caption(t("new_run.checking"))
+    try:
+        found = checked(preset.text, overrides, str(site.workspace.storage.root), site.address)
+    except HeliostatError as error:
+        waiting.error(plain(error), icon=":material/block:")
+        return
+    waiting.empty()
     order = ("refused", "warning", "ok", "skipped")
     for check in sorted(found, key=lambda each: order.index(each.status)):
         st.markdown(f"{MARKS[check.status]} **{plain(check.name)}** {plain(check.says)}")

@@ -15,7 +15,7 @@ def finished(desktop: Page) -> Page:
     """The page of a one-minute run that has ended well."""
     wait_for_cluster(desktop)
     start(desktop)
-    expect(desktop.get_by_text("succeeded", exact=True).first).to_be_visible(timeout=WAIT)
+    expect(desktop.get_by_text("succeeded").first).to_be_visible(timeout=WAIT)
     return desktop
 
 
@@ -56,7 +56,7 @@ def test_a_run_is_stopped_and_goes_on_from_its_checkpoint(desktop: Page):
     dialog = desktop.get_by_role("dialog")
     expect(dialog.get_by_text("one_minute", exact=False).first).to_be_visible()
     dialog.get_by_role("button", name="Stop", exact=True).click()
-    expect(desktop.get_by_text("stopped", exact=True).first).to_be_visible(timeout=WAIT)
+    expect(desktop.get_by_text("stopped").first).to_be_visible(timeout=WAIT)
     desktop.get_by_test_id("stApp").get_by_text("Checkpoints", exact=True).click()
     expect(desktop.get_by_text("Retry goes on from the latest.")).to_be_visible()
     keep_picture(desktop, "checkpoints")
@@ -66,4 +66,4 @@ def test_a_run_is_stopped_and_goes_on_from_its_checkpoint(desktop: Page):
     expect(desktop.get_by_test_id("stMetric").filter(has_text="Loss")).to_be_visible(timeout=WAIT)
     desktop.get_by_role("button", name="Stop", exact=True).click()
     desktop.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).click()
-    expect(desktop.get_by_text("stopped", exact=True).first).to_be_visible(timeout=WAIT)
+    expect(desktop.get_by_text("stopped").first).to_be_visible(timeout=WAIT)
