@@ -91,7 +91,7 @@ def test_nothing_typed_shows_the_help(heliostat):
         (["run", "x.yaml", "--untl", "data"], "--until"),
         (["run"], "RECIPE"),
         (["config", "schema", "trian"], "'trian'"),
-        (["submit", "jobs/recipes/quickstart.yaml"], "--address"),
+        (["submit", "x.yaml"], "--address"),
     ],
 )
 def test_a_mistyped_command_line_exits_with_2_and_a_hint(heliostat, arguments, hint):

@@ -27,7 +27,7 @@ from heliostat.control.ray_api import RayApi
 from heliostat.control.ray_state import read_demand, read_nodes, refuse_impossible
 from heliostat.errors import ClusterError, ConfigError
 
-pytestmark = [pytest.mark.ray, pytest.mark.heavy]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.heavy]
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -96,9 +96,9 @@ def submit(
     from heliostat.control.submissions import Submission
     from heliostat.recipe import Recipe
 
+    cluster = address_of(address)
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     check_until(loaded, until)
-    cluster = address_of(address)
     if not no_preflight:
         from heliostat.cli.checks import warn_before_submit
 
