@@ -63,6 +63,7 @@ def test_a_recipe_that_fits_is_valid_within_eight_seconds(cluster, recipe, with_
 
 @pytest.mark.slow  # a check that a busy machine keeps from its answer refuses nothing
 def test_what_a_cluster_can_never_give_is_refused_and_nothing_is_sent(cluster, recipe, with_token, capsys):
+    wait_until_its_room_is_known(recipe, cluster.address)
     before = len(list_jobs(cluster.address))
     asked = ["submit", str(recipe), "train.num_workers=9", "--address", cluster.address]
     assert execute(asked) == 2
@@ -73,6 +74,14 @@ def test_what_a_cluster_can_never_give_is_refused_and_nothing_is_sent(cluster, r
     error = capsys.readouterr().err
     assert "train.num_workers: a worker asks for 1 GPU; no node type has any" in error
     assert len(list_jobs(cluster.address)) == before
+
+
+def wait_until_its_room_is_known(recipe: Path, address: str) -> None:
+    """For some seconds after its start a head does not tell what its nodes have, and nothing is refused."""
+    deadline = time.monotonic() + 60
+    while not preflight(recipe, ("train.num_workers=9",), address=address).refusals:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_a_wrong_token_and_none_are_told_apart(cluster, recipe, tmp_path, monkeypatch):
