@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,28 +128,36 @@ def follow(site: "Site", job_id: str) -> None:
     """Print a job's output until it ends; 1 is the exit code when it did not succeed."""
     from heliostat.control.jobs import follow_job
 
-    try:
-        job = follow_job(site, job_id, lambda text: print(text, end="", flush=True))
-    except KeyboardInterrupt:
-        _no_longer_following(f"heliostat jobs stop {job_id}", job_id)
-        raise typer.Exit(130) from None
-    print(f"job {job.id} {job.state}" + (f": {job.reason}" if job.reason else ""), flush=True)
-    if job.state != "SUCCEEDED":
-        raise typer.Exit(1)
+    with _stoppable(f"heliostat jobs stop {job_id}", job_id):
+        job = follow_job(site, job_id, _show)
+    _say_end(job_id, job.state, job.reason)
 
 
 def _follow_straight(address: str, job_id: str) -> None:
     from heliostat.control.ray_jobs import follow_job
 
+    with _stoppable(f"ray job stop --address {address} {job_id}", job_id):
+        job = follow_job(address, job_id, _show)
+    _say_end(job_id, job.status, job.message)
+
+
+def _show(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+@contextmanager
+def _stoppable(command: str, job_id: str) -> Iterator[None]:
+    """Ctrl-C ends the following, not the job; `command` ends that."""
     try:
-        job = follow_job(address, job_id, lambda text: print(text, end="", flush=True))
+        yield
     except KeyboardInterrupt:
-        _no_longer_following(f"ray job stop --address {address} {job_id}", job_id)
+        print(
+            f"\nheliostat: no longer following; job {job_id} goes on (to stop it: {command})", file=sys.stderr
+        )
         raise typer.Exit(130) from None
-    print(f"job {job.id} {job.status}" + (f": {job.message}" if job.message else ""), flush=True)
-    if job.status != "SUCCEEDED":
+
+
+def _say_end(job_id: str, state: str, reason: str) -> None:
+    print(f"job {job_id} {state}" + (f": {reason}" if reason else ""), flush=True)
+    if state != "SUCCEEDED":
         raise typer.Exit(1)
-
-
-def _no_longer_following(command: str, job_id: str) -> None:
-    print(f"\nheliostat: no longer following; job {job_id} goes on (to stop it: {command})", file=sys.stderr)
