@@ -205,8 +205,8 @@ def test_nothing_is_left_to_do():
 
 
 def test_makefile_has_what_the_readme_names():
-    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z0-9-]*)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"setup", "demo", "test", "check"} <= targets
     assert named <= targets
 
