@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from heliostat.config import Config
 from heliostat.errors import TrackingError
 from heliostat.records import Provenance, Run, now
-from heliostat.tracking import METRICS_FILE, MetricWriter, Tracker, read_metrics, tracking_uri
+from heliostat.tracking import METRICS_FILE, RESUMED, MetricWriter, Tracker, read_metrics, tracking_uri
 from heliostat.workspace import Workspace
 
 
@@ -97,6 +97,18 @@ def test_a_writer_that_goes_on_after_a_lost_worker_replaces_the_steps_it_repeats
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+
+
+def test_the_first_step_behind_each_interruption_is_marked_in_the_plain_file_alone(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    writer = MetricWriter(tracker, run_id, tmp_path)
+    for steps in ((1, 2), (3, 4), (3, 4)):
+        writer.write({step: {"loss": float(step)} for step in steps})
+    writer.close()
+    writer.write({5: {"loss": 5.0}})
+    MetricWriter(tracker, run_id, tmp_path).write({6: {"loss": 6.0}, 7: {"loss": 7.0}})
+    assert [row["step"] for row in read_metrics(tmp_path) if RESUMED in row] == [3, 5, 6]
+    assert RESUMED not in tracker._client.get_run(run_id).data.metrics
 
 
 def test_a_store_whose_making_was_interrupted_is_made_afresh(tmp_path, monkeypatch):

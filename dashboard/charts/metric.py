@@ -12,7 +12,7 @@ from heliostat.control.curves import Axis, Curve, Mark
 
 MOST_MARKS = 40
 """Of one kind; with more they would be a fence."""
-_MARK_COLOURS = {"checkpoint": GOOD, "workers": WARN, "pause": WARN, "gap": BAD}
+_MARK_COLOURS = {"checkpoint": GOOD, "workers": WARN, "pause": WARN, "resumed": WARN, "gap": BAD}
 _WIDE, _FAINT = 2.2, 0.35
 _ZOOM = ({"type": "inside"}, {"type": "slider", "height": 22, "bottom": 8})
 
@@ -52,7 +52,7 @@ def metric_chart(
         series[0] |= {"markLine": _mark_lines(lines, marks)}
     return {
         "animation": False,
-        "grid": {"left": 8, "right": 16, "top": 36, "bottom": 54 if look.zoom else 8, "containLabel": True},
+        "grid": {"left": 8, "right": 16, "top": 36, "bottom": 62 if look.zoom else 24, "containLabel": True},
         "legend": {"show": len(lines) > 1 or any(line.points for line in lines), "type": "scroll", "top": 0}
         | {"data": [line.label for line in lines], "itemWidth": 16, "itemHeight": 8},
         "tooltip": {"trigger": "axis", "confine": True, "axisPointer": {"type": "line"}},
@@ -150,7 +150,12 @@ def _mark_lines(lines: Sequence[Line], marks: Sequence[Mark]) -> dict[str, Any]:
     for kind, colour in _MARK_COLOURS.items():
         of_kind = [mark for mark in (*marks, *gaps) if mark.kind == kind]
         every = -(-len(of_kind) // MOST_MARKS) or 1
-        style = {"color": colour, "type": "solid" if kind == "gap" else "dotted", "opacity": 0.7, "width": 1}
+        style = {
+            "color": colour,
+            "type": "solid" if kind in ("gap", "resumed") else "dotted",
+            "opacity": 0.7,
+            "width": 1,
+        }
         data += [
             {"xAxis": place(mark.x), "name": f"{kind} {mark.step} {mark.about}".strip(), "lineStyle": style}
             for mark in of_kind[::-every][::-1]

@@ -22,6 +22,8 @@ from heliostat.workspace import Workspace
 
 EXPERIMENT = "heliostat"
 METRICS_FILE = "metrics.jsonl"
+RESUMED = "resumed"
+"""In that file, with the first step behind an interruption."""
 SQLITE = "sqlite:///"
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
@@ -96,7 +98,8 @@ class MetricWriter:
     """Where a training run's metrics go, step by step: MLflow, TensorBoard, and a plain file for progress.
 
     Used from one process only: the training controller's. A resumed run repeats the steps behind its last
-    checkpoint; what was written of them before is replaced, so that each step stands once.
+    checkpoint; what was written of them before is replaced, so that each step stands once. The first step
+    of each resumption bears `RESUMED` in the plain file.
     """
 
     def __init__(self, tracker: Tracker, tracking_run_id: str, folder: Path) -> None:
@@ -110,22 +113,30 @@ class MetricWriter:
 
     def write(self, rows: dict[int, dict[str, float]]) -> None:
         """Record some steps' metrics, each by its step; what is no number stands in the plain file only."""
-        if self._board is None or min(rows) <= self._last_step:
-            self._open(min(rows))
+        first = min(rows)
+        resumed = first if first > 1 and (self._board is None or first <= self._last_step) else None
+        if self._board is None or first <= self._last_step:
+            self._open(first)
         self._last_step = max(rows)
         with (self._folder / METRICS_FILE).open("a") as stream:
             for step, row in rows.items():
-                stream.write(json.dumps({"step": step, "time": time.time(), **row}) + "\n")
-        finite = {step: {k: v for k, v in row.items() if math.isfinite(v)} for step, row in rows.items()}
+                mark = {RESUMED: 1.0} if step == resumed else {}
+                stream.write(json.dumps({"step": step, "time": time.time(), **row, **mark}) + "\n")
+        finite = {
+            step: {name: value for name, value in row.items() if math.isfinite(value) and name != RESUMED}
+            for step, row in rows.items()
+        }
         self._tracker.log_steps(self._run_id, finite)
         for step, row in finite.items():
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what TensorBoard's writer still holds; without this its last second may be lost."""
+        """Write out what TensorBoard's writer still holds; without this its last second may be lost. What is
+        written later counts as resumed."""
         if self._board is not None:
             self._board.close()
+            self._board = None
 
     def _open(self, first_step: int) -> None:
         from tensorboardX import SummaryWriter

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from heliostat.control.curves import View, compare_runs, config_diff, curve_of, run_curves, run_marks
+from heliostat.control.curves import View, compare_runs, config_diff, curve_of, metric_names, run_curves, run_marks
 from heliostat.control.series import Series
 from heliostat.errors import ArtifactError
 from heliostat.records import Provenance, Run
 from heliostat.stage import RUN_FILE
 from heliostat.storage import Storage
-from heliostat.tracking import METRICS_FILE
+from heliostat.tracking import METRICS_FILE, RESUMED
 from heliostat.workspace import Workspace
 
 
@@ -100,6 +100,14 @@ def test_what_happened_to_a_run_is_marked(tmp_path):
         ("pause", 7, "601"),
         ("checkpoint", 8, ""),
     ]
+
+
+def test_where_a_run_went_on_behind_an_interruption_is_marked_and_is_no_metric(tmp_path):
+    place = Workspace(Storage.at(tmp_path))
+    rows = [{"step": 1, "time": 1, "loss": 2.0}, {"step": 2, "time": 2, "loss": 1.0, RESUMED: 1.0}]
+    add_run(place, "train-a", {}, rows)
+    assert [(mark.kind, mark.step) for mark in run_marks(place, "train-a")] == [("resumed", 2)]
+    assert metric_names(place, "train-a") == ["loss"]
 
 
 def test_runs_are_compared_with_the_first_one(tmp_path):

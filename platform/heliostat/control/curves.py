@@ -12,10 +12,11 @@ from heliostat.control.series import RunFile, Series, read_metrics_of
 from heliostat.control.smoothing import bucket_starts, extremes, last_finite, smooth
 from heliostat.evaluation.metrics import higher_is_better
 from heliostat.records import Run
+from heliostat.tracking import RESUMED
 from heliostat.workspace import Workspace
 
 Axis = Literal["step", "tokens", "relative", "time"]
-MarkKind = Literal["checkpoint", "workers", "pause", "gap"]
+MarkKind = Literal["checkpoint", "workers", "pause", "resumed", "gap"]
 MOST_POINTS = 1000
 MOST_RUNS = 10
 """Overlaid in one picture; with more no colour can be told from another."""
@@ -166,7 +167,8 @@ def _kept(file: RunFile, name: str, view: View) -> Curve | None:
 
 
 def run_marks(workspace: Workspace, run_id: str, axis: Axis = "step") -> list[Mark]:
-    """What happened to a run, by its metrics: checkpoints, changes of the number of workers, interruptions.
+    """What happened to a run, by its metrics: checkpoints, changes of the number of workers, interruptions,
+    and where it went on behind one.
 
     Errors as `read_metrics_of`.
     """
@@ -190,6 +192,11 @@ def _marks(file: RunFile, axis: Axis) -> list[Mark]:
         marks += [
             Mark(x, step, "workers", f"{count:g}")
             for (x, step), count in zip(_places(workers, axis, changed), told, strict=True)
+        ]
+    resumed = file.get(RESUMED)
+    if resumed:
+        marks += [
+            Mark(x, step, "resumed") for x, step in _places(resumed, axis, np.arange(resumed.num_points))
         ]
     if steps and steps.num_points > 2:
         waits = np.diff(steps.times)

@@ -16,7 +16,7 @@ import orjson
 
 from heliostat.errors import ArtifactError
 from heliostat.storage import Storage
-from heliostat.tracking import METRICS_FILE
+from heliostat.tracking import METRICS_FILE, RESUMED
 from heliostat.workspace import Workspace
 
 PIECE_BYTES = 4 * 2**20
@@ -68,7 +68,7 @@ class RunFile:
     @property
     def names(self) -> list[str]:
         """The metrics, in the order in which they were first reported."""
-        return list(self.columns)
+        return [name for name in self.columns if name != RESUMED]
 
     def get(self, name: str) -> Series | None:
         """A metric's points; None where no step reported it."""

@@ -78,6 +78,7 @@ class MetricsCallback(UserCallback):
         Its autoscaling coordinator looks at the cluster every 20 seconds only, and so long an elastic run
         would wait for workers on a host that has just been lost; it is asked to look now.
         """
+        self._writer().close()  # the next step is the first behind an interruption
         try:
             coordinator = ray.get_actor("AutoscalingCoordinator", "AutoscalingCoordinator")
             ray.get(coordinator.get_reserved_resources.remote("", recompute=True), timeout=5)
