@@ -77,7 +77,7 @@ def _show_fault(error: Exception) -> bool:
         streamlit.error(str(error).replace("[", "\\["), icon=":material/error:")
         return True
     streamlit.error(t("app.fault", kind=type(error).__name__), icon=":material/bug_report:")
-    return False
+    return True  # Streamlit has written the traceback; its own box would ask other hosts about it
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import streamlit as st
 
 from dashboard.charts.metric import Line, Look, hidden_by_log, metric_chart
+from dashboard.parts.links import pick
 from dashboard.parts.table import table
 from dashboard.session import Session
 from heliostat.control.curves import Axis, Curve, Mark, View
@@ -13,6 +15,8 @@ from heliostat.control.curves import Axis, Curve, Mark, View
 AXES: tuple[Axis, ...] = ("step", "tokens", "relative", "time")
 OFTEN = ("loss", "validation_loss", "learning_rate", "gradient_norm", "tokens_per_second")
 """The metrics most people look for, in this order."""
+MOST_TOLD = 5
+"""Of the places where a run went on, in words; the picture has more."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,18 @@ def controls(session: Session, names: Sequence[str], key: str) -> Wanted:
             placeholder=t("curves.choose"),
             width=360,
         )
-        axis = st.selectbox(
+        axis = pick(
             t("curves.axis"),
             AXES,
+            f"{key}_axis",
             format_func=lambda name: t(f"curves.axis.{name}"),
-            key=f"{key}_axis",
-            bind="query-params",
             width=160,
         )
         smoothing = st.slider(
             t("curves.smoothing"), 0.0, 0.99, 0.6, key=f"{key}_smoothing", bind="query-params", width=200
         )
         log = st.toggle(t("curves.log"), key=f"{key}_log", bind="query-params")
-    return Wanted(tuple(chosen), View(smoothing, axis), log)
+    return Wanted(tuple(chosen), View(smoothing, cast(Axis, axis)), log)
 
 
 def picture(
@@ -78,6 +81,8 @@ def picture(
     )
     gaps = sum(line.curve.num_gaps for line in lines)
     notes = [about, t("curves.gaps", n=gaps) if gaps else ""]
+    resumed = [f"{mark.step:,}" for mark in marks if mark.kind == "resumed"]
+    notes.append(t("curves.resumed", steps=", ".join(resumed[-MOST_TOLD:])) if resumed else "")
     hidden = hidden_by_log(lines) if wanted.log else 0
     notes.append(t("curves.hidden", n=hidden) if hidden else "")
     st.caption(" · ".join(note for note in notes if note) or t("curves.all", n=points))

@@ -1,6 +1,7 @@
 """Deploying a model: which one, under which name, with how many replicas; beside it the command."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import streamlit as st
@@ -19,6 +20,8 @@ from heliostat.control.deploying import (
     servable_models,
 )
 from heliostat.control.endpoint_actions import ROLE
+from heliostat.control.readings import latest
+from heliostat.errors import HeliostatError
 from heliostat.records import Artifact
 
 KEY_LENGTH = 12
@@ -34,24 +37,47 @@ def asked_for() -> bool:
     return True
 
 
-def deploy_dialog(session: Session, served: tuple[str, ...]) -> None:
-    """Open it. `served` are the names that are served now."""
+def deploy_button(session: Session, made: Sequence[str]) -> None:
+    """A button where one of these artifacts can be served; the last of them is what is deployed."""
+    if not made:
+        return
+    try:
+        there = {artifact.id: artifact for artifact in servable_models(session.site.workspace)}
+    except HeliostatError:  # the page says elsewhere that the workspace is away
+        return
+    servable = [there[artifact_id] for artifact_id in made if artifact_id in there]
+    if servable and st.button(
+        session.t("endpoints.deploy_go"), icon=":material/rocket_launch:", key="deploy"
+    ):
+        deploy_dialog(session, served_names(session), servable[-1].uri)
+
+
+def served_names(session: Session) -> tuple[str, ...]:
+    """The names that are served now."""
+    known = latest(endpoint_reads.endpoints(session.site))
+    return tuple(each.name for each in known.value if each.live) if known else ()
+
+
+def deploy_dialog(session: Session, served: tuple[str, ...], model: str = "") -> None:
+    """Open it. `served` are the names that are served now; `model` is chosen at first, else the address's."""
     t = session.t
+    first = model
 
     @st.dialog(t("endpoints.deploy_title"), width="medium")
     def ask() -> None:
         models = servable_models(session.site.workspace)
-        if not models and "model" not in st.query_params:
+        wanted = first or _prefilled(session, models)
+        if not models and not wanted:
             st.info(t("endpoints.deploy_no_models"), icon=":material/deployed_code:")
             return
-        model, name = _which(session, models)
+        model, name = _which(session, models, wanted)
         deployment = _settings(session, model, name, served)
         _go(session, deployment)
 
     ask()
 
 
-def _which(session: Session, models: list[Artifact]) -> tuple[str, str]:
+def _which(session: Session, models: list[Artifact], wanted: str) -> tuple[str, str]:
     """The chosen model as a recipe names it, and a name for it."""
     t = session.t
     known = {each.uri: each for each in models}
@@ -63,7 +89,6 @@ def _which(session: Session, models: list[Artifact]) -> tuple[str, str]:
         made = f"{artifact.created_at:%Y-%m-%d %H:%M}"
         return " · ".join((_name_of(uri), artifact.kind, size(artifact.bytes), made))
 
-    wanted = _prefilled(session, models)
     choices = [*known, *([wanted] if wanted and wanted not in known else [])]
     chosen = st.selectbox(
         t("endpoints.deploy_model"),

@@ -16,7 +16,7 @@ def has_page(name: str) -> bool:
     return any(entry.name == name for entry in there())
 
 
-def go(name: str, **query: str) -> None:
+def go(name: str, **query: str | list[str] | None) -> None:
     """Leave for another page; ends the script."""
     path = next(entry.path for entry in there() if entry.name == name)
     st.switch_page(path, query_params={key: value for key, value in query.items() if value})

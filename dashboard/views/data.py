@@ -34,7 +34,7 @@ def show_list() -> None:
         return
     if not reading.value:
         can_start = has_page("new_run")
-        empty(t("data.empty"), t("data.start") if can_start else "", (lambda: go("new_run", goal="clean")))
+        empty(t("data.empty"), t("data.start") if can_start else "", lambda: go("new_run", preset="clean"))
         command_line("heliostat run jobs/recipes/quickstart.yaml --until data")
         return
     rows = [_row(dataset) for dataset in reading.value]

@@ -3,7 +3,7 @@
 import streamlit as st
 from dashboard import endpoint_reads
 from dashboard.endpoint_reads import LIVE_SECONDS
-from dashboard.parts.deployment_form import asked_for, deploy_dialog
+from dashboard.parts.deployment_form import asked_for, deploy_dialog, served_names
 from dashboard.parts.endpoint_steering import steering
 from dashboard.parts.endpoint_view import (
     card,
@@ -155,8 +155,7 @@ def logs(session: Session, name: str) -> None:
 
 
 session = current()
-known = latest(endpoint_reads.endpoints(session.site))
-served = tuple(each.name for each in known.value if each.live) if known else ()
+served = served_names(session)
 asked = st.query_params.get("endpoint")
 if asked:
     one_page(session, asked, served)

@@ -43,7 +43,7 @@ def show() -> None:
     reports = reading.value
     if not reports:
         action = t("evaluations.start") if has_page("new_run") else ""
-        empty(t("evaluations.empty"), action, lambda: go("new_run", goal="evaluate"))
+        empty(t("evaluations.empty"), action, lambda: go("new_run", preset="evaluate_tasks"))
         command_line("heliostat run jobs/recipes/evaluate_tasks.yaml")
         return
     part = section(SECTIONS, "evaluations.section")

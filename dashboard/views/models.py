@@ -172,7 +172,7 @@ def _actions(row: VersionRow) -> None:
     if promote:
         ask_to_promote(row.reference)
     if deploy:
-        go("endpoints", deploy=row.reference)
+        go("endpoints", deploy="1", model=row.reference)
     if deleting:
         _delete(row)
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import streamlit as st
+from dashboard.parts.links import kept
 from dashboard.parts.pieces import command_line, confirm
 from dashboard.parts.states import acting, empty, shown
 from dashboard.parts.table import table
@@ -26,13 +27,13 @@ def queue(session: Session) -> None:
     st.caption(t("review.intro"))
     if WANTED in st.session_state:
         st.session_state["review_status"] = st.session_state.pop(WANTED)
+    address = kept("review_status", STATUSES)
     status = st.segmented_control(
         t("review.status"),
         STATUSES,
-        default="pending",
+        default=None if "review_status" in st.session_state else "pending",
         format_func=lambda each: t(f"review.{each}"),
-        key="review_status",
-        bind="query-params",
+        **address,
     )
     wanted = None if status in (None, "every") else status
     items = shown(review.read_reviews(place, wanted))

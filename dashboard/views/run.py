@@ -3,7 +3,8 @@
 import streamlit as st
 from dashboard.charts.metric import Line
 from dashboard.parts import curve_panel
-from dashboard.parts.deploy_dialog import deploy_button
+from dashboard.parts.deployment_form import deploy_button
+from dashboard.parts.links import section
 from dashboard.parts.pieces import Tile, command_line, confirm, status_badge, status_text, tiles
 from dashboard.parts.states import acting, empty, health_banner
 from dashboard.parts.table import table
@@ -27,7 +28,6 @@ from heliostat.control.work_page import (
 )
 from heliostat.errors import ConfigError, HeliostatError
 
-PARTS = ("curves", "logs", "stages", "config", "checkpoints")
 LOG_LINES = 500
 
 session = current()
@@ -275,20 +275,10 @@ def body(work_id: str) -> None:
     stepper(page)
     figures(page)
     failure(page)
-    part = st.segmented_control(
-        t("run.parts"),
-        PARTS,
-        default="curves",
-        required=True,
-        format_func=lambda name: t(f"run.part.{name}"),
-        key="run_part",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    parts = {"curves": curves, "logs": logs, "stages": stages, "config": config, "checkpoints": checkpoints}
+    part = section(parts, "run.part")
     with acting():
-        {"curves": curves, "logs": logs, "stages": stages, "config": config, "checkpoints": checkpoints}[
-            part or "curves"
-        ](page)
+        parts[part](page)
     if page.line.ended and not ended_at_first:
         st.rerun()  # so that the buttons are those of a run that has ended
 

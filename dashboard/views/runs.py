@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 from dashboard.charts.sparkline import sparkline
+from dashboard.parts.links import kept
 from dashboard.parts.pieces import command_line, status_text
 from dashboard.parts.states import age, empty, health_banner, unavailable
 from dashboard.parts.table import table
@@ -35,8 +36,7 @@ def filters() -> WorkFilter:
             t("runs.state"),
             list(GROUPS),
             format_func=lambda key: t(f"runs.group.{key}"),
-            key="runs_state",
-            bind="query-params",
+            **kept("runs_state", GROUPS),
         )
         text = st.text_input(
             t("runs.find"), key="runs_find", bind="query-params", placeholder=t("runs.find_hint"), width=240

@@ -16,8 +16,10 @@ from dashboard.parts.text import moment, number, plain
 from dashboard.session import current, time_zone
 from dashboard.studies import sweep_of, sweeps_of
 
+from heliostat.control.job_records import job_of
 from heliostat.control.readings import Unavailable
 from heliostat.control.sweeps import Sweep, SweepDetail, parallel_rows
+from heliostat.errors import HeliostatError
 from heliostat.tuning.trials import Trial
 
 SECTIONS = ("overview", "parallel", "curves", "trials")
@@ -37,7 +39,7 @@ def show_list() -> None:
         return
     if not reading.value:
         action = t("sweeps.start") if has_page("new_run") else ""
-        empty(t("sweeps.empty"), action, lambda: go("new_run", goal="sweep"))
+        empty(t("sweeps.empty"), action, lambda: go("new_run", preset="sweep"))
         command_line("heliostat run jobs/recipes/sweep.yaml")
         return
     rows = [_row(sweep) for sweep in reading.value]
@@ -149,7 +151,7 @@ def _best(detail: SweepDetail) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{t('sweeps.best_trial', n=best.number)}**")
             if has_page("new_run") and st.button(t("sweeps.use"), type="primary", icon=":material/star:"):
-                go("new_run", sweep=detail.sweep.id, overrides="\n".join(detail.overrides))
+                _use_best(detail)
         with st.grid(min_column_width=150):
             for key, value in (best.point | best.computed).items():
                 told = number(value) if isinstance(value, float) else str(value)
@@ -161,6 +163,18 @@ def _best(detail: SweepDetail) -> None:
                 st.download_button(
                     t("sweeps.download"), detail.recipe, "best.yaml", "application/yaml", on_click="ignore"
                 )
+
+
+def _use_best(detail: SweepDetail) -> None:
+    """To a new run with the best values: of the sweep's own recipe where that is on record."""
+    job = detail.sweep.job or ""
+    try:
+        known = job_of(session.site.store, job).recipe is not None
+    except HeliostatError:
+        known = False
+    if known:
+        go("new_run", clone=job, set=["tune=null", *detail.overrides])
+    go("new_run", set=list(detail.overrides))
 
 
 def _importance(detail: SweepDetail) -> None:

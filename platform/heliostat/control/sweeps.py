@@ -45,6 +45,8 @@ class Sweep:
     started_at: datetime
     finished_at: datetime | None
     error: str | None
+    job: str | None = None
+    """The job that it was handed in as; None for one from a terminal."""
 
     @property
     def running(self) -> bool:
@@ -188,6 +190,7 @@ def _sweep(
         started_at=run.started_at,
         finished_at=run.finished_at,
         error=run.error,
+        job=run.provenance.ray_job_id,
     )
 
 
