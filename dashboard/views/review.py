@@ -1,6 +1,7 @@
 """The review queue: what the guard holds, shown as plain text, and the decision about it; ?review=ID."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 from dashboard.parts.links import kept
@@ -129,24 +130,16 @@ def decide(session: Session, item: ReviewItem) -> None:
             disabled=not may,
         )
         reject = st.button(t("review.reject"), icon=":material/block:", key="review_reject", disabled=not may)
-    if approve:
-        confirm(
-            item.id[:SHORT],
-            t("review.approve_question"),
-            t("review.approve"),
-            lambda: review.approve(session.actor, place, item.id, reason),
-            done=t("review.done", id=item.id[:SHORT]),
-            command=review.decision_command(place, "approve", item.id, reason),
-        )
-    if reject:
-        confirm(
-            item.id[:SHORT],
-            t("review.reject_question"),
-            t("review.reject"),
-            lambda: review.reject(session.actor, place, item.id, reason),
-            done=t("review.done", id=item.id[:SHORT]),
-            command=review.decision_command(place, "reject", item.id, reason),
-        )
+    for pressed, decision, act in ((approve, "approve", review.approve), (reject, "reject", review.reject)):
+        if pressed:
+            confirm(
+                item.id[:SHORT],
+                t(f"review.{decision}_question"),
+                t(f"review.{decision}"),
+                partial(act, session.actor, place, item.id, reason),
+                done=t("review.done", id=item.id[:SHORT]),
+                command=review.decision_command(place, decision, item.id, reason),
+            )
 
 
 def _when(seconds: float) -> str:

@@ -52,6 +52,32 @@ def skipped(name: str, says: str, mend: str | None = None, **facts: Any) -> Chec
 
 
 @dataclass(frozen=True)
+class Examination:
+    """What was found, in the order it was asked, and how long that took."""
+
+    checks: tuple[Check, ...]
+    seconds: float
+
+    @property
+    def refusals(self) -> list[Check]:
+        """What does not work."""
+        return those(self.checks, "refused")
+
+    @property
+    def warnings(self) -> list[Check]:
+        """What may not work as expected."""
+        return those(self.checks, "warning")
+
+    def to_json(self) -> dict[str, Any]:
+        """The examination as JSON values."""
+        return {
+            "refused": bool(self.refusals),
+            "seconds": round(self.seconds, 3),
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+@dataclass(frozen=True)
 class Question:
     """A check to make: `ask` answers with a Check or several; a HeliostatError that it raises refuses."""
 

@@ -9,7 +9,7 @@ from heliostat.control.answers import mapping, mappings, number, text
 from heliostat.control.checks import Check, of_error, ok, refused, warning
 from heliostat.control.demand import read_demand
 from heliostat.control.doctor_deep import deep_checks
-from heliostat.control.head import MOST_SKEW_SECONDS, check_clock, check_token, check_versions, probe_head
+from heliostat.control.head import MOST_SKEW_SECONDS, check_head
 from heliostat.control.node_types import in_words
 from heliostat.control.nodes import Node, read_nodes
 from heliostat.control.ray_api import RayApi
@@ -23,16 +23,9 @@ FULL_DISK, TOO_FULL_DISK = 0.9, 0.95
 
 def cluster_checks(address: str, workspace: Workspace, deep: bool) -> list[Check]:
     """One after the other: who does not answer, or does not know us, is asked no more."""
-    try:
-        head = probe_head(address)
-    except ClusterError as error:
-        return of_error("cluster", error)
-    checks = [ok("cluster", f"a head answers at {head.address}", address=head.address)]
-    try:
-        checks.append(check_token(head))
-    except ClusterError as error:
-        return [*checks, *of_error("token", error)]
-    checks += [*check_versions(head), check_clock(head)]
+    head, checks = check_head(address)
+    if head is None:
+        return checks
     try:
         with RayApi(address) as api:
             nodes, demand = read_nodes(api), read_demand(api)

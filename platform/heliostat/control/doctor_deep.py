@@ -95,12 +95,9 @@ for node in nodes:
         answer = ray.get(read.options(scheduling_strategy=On(node, soft=False)).remote())
         told[node]["ahead"] = answer["now"] - (before + time.time()) / 2
         told[node]["uncertain"] = (time.time() - before) / 2
-try:
-    files, path = place()
-    files.delete_dir(path + "/" + FOLDER)
-except Exception:
-    pass
 print("HELIOSTAT-DOCTOR " + json.dumps(told))
+files, path = place()
+files.delete_dir(path + "/" + FOLDER)
 """
 
 

@@ -10,8 +10,9 @@ from importlib import metadata
 import httpx
 
 from heliostat.control.auth_token import find_auth_token
-from heliostat.control.checks import Check, ok, skipped, warning
+from heliostat.control.checks import Check, of_error, ok, skipped, warning
 from heliostat.control.ray_api import RayApi, Unreachable
+from heliostat.errors import ClusterError
 
 PROBE_SECONDS = 2.5
 MOST_SKEW_SECONDS = 5.0
@@ -101,6 +102,21 @@ def check_versions(head: Head) -> list[Check]:
             ok("versions", f"Python {ours} here and on the cluster", cluster=head.python, here=ours)
         )
     return checks
+
+
+def check_head(address: str) -> tuple[Head | None, list[Check]]:
+    """Whether the head answers and knows us, and then its versions and clock; None where it can be asked no
+    more."""
+    try:
+        head = probe_head(address)
+    except ClusterError as error:
+        return None, of_error("cluster", error)
+    checks = [ok("cluster", f"a head answers at {head.address}", address=head.address)]
+    try:
+        checks.append(check_token(head))
+    except ClusterError as error:
+        return None, [*checks, *of_error("token", error)]
+    return head, [*checks, *check_versions(head), check_clock(head)]
 
 
 def _ray(theirs: str) -> Check:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heliostat.control.checks import Check, Question, ask_all, of_error, ok, those
+from heliostat.control.checks import Check, Examination, Question, ask_all, of_error, ok
 from heliostat.control.preflight_cluster import cluster_questions
 from heliostat.control.preflight_data import data_questions
 from heliostat.control.preflight_place import Setting, place_questions
@@ -24,35 +24,17 @@ OF_THE_CLUSTER = ("cluster", "token", "versions", "resources", "workspace of the
 
 
 @dataclass(frozen=True)
-class Preflight:
-    """What was checked. `findings` are the recipe's parts in words, a line each."""
+class Preflight(Examination):
+    """What was checked of a recipe. `findings` are its parts in words, a line each."""
 
     recipe: str
     address: str | None
-    checks: tuple[Check, ...]
     findings: tuple[str, ...]
-    seconds: float
-
-    @property
-    def refusals(self) -> list[Check]:
-        """What stands in the way."""
-        return those(self.checks, "refused")
-
-    @property
-    def warnings(self) -> list[Check]:
-        """What may go otherwise than expected."""
-        return those(self.checks, "warning")
 
     def to_json(self) -> dict[str, Any]:
         """The preflight as JSON values."""
-        return {
-            "recipe": self.recipe,
-            "address": self.address,
-            "refused": bool(self.refusals),
-            "seconds": round(self.seconds, 3),
-            "findings": list(self.findings),
-            "checks": [check.to_json() for check in self.checks],
-        }
+        of = {"recipe": self.recipe, "address": self.address, "findings": list(self.findings)}
+        return of | super().to_json()
 
 
 def preflight(
@@ -71,7 +53,7 @@ def preflight(
             recipe = Recipe.load(recipe, overrides)
         except ConfigError as error:
             wrong = tuple(of_error("schema", error))
-            return Preflight(str(recipe), address, wrong, (), time.monotonic() - started)
+            return Preflight(wrong, time.monotonic() - started, str(recipe), address, ())
     setting = Setting.of(recipe, workspace, address)
     parts = [_question(part, setting) for part in parts_of(recipe, _registry(setting))]
     others = [
@@ -83,7 +65,7 @@ def preflight(
     schema = ok("schema", "every key is known, and the values go together")
     checks = (schema, *ask_all([*parts, *others]))
     findings = tuple(line for check in checks for line in check.facts.get("findings", ()))
-    return Preflight(recipe.name, address, checks, findings, time.monotonic() - started)
+    return Preflight(checks, time.monotonic() - started, recipe.name, address, findings)
 
 
 def _question(part: Part, setting: Setting) -> Question:

@@ -7,15 +7,15 @@ from typing import Any
 
 from heliostat.config import Resources
 from heliostat.control.answers import amounts
-from heliostat.control.checks import Check, Question, of_error, ok, refused, skipped, warning
+from heliostat.control.checks import Check, Question, ok, refused, skipped, warning
 from heliostat.control.demand import Demand, read_demand, refuse_impossible
-from heliostat.control.head import check_clock, check_token, check_versions, probe_head
+from heliostat.control.head import check_head
 from heliostat.control.node_types import NodeType, in_words, room
 from heliostat.control.nodes import Node, read_nodes
 from heliostat.control.preflight_place import Setting, check_workspace_from
 from heliostat.control.preflight_training import judge_memory, machine
 from heliostat.control.ray_api import RayApi
-from heliostat.errors import ClusterError, ConfigError, ModelError
+from heliostat.errors import ConfigError, ModelError
 from heliostat.planning import plan_run
 from heliostat.recipe import PruneStep, Recipe, Training
 
@@ -50,16 +50,9 @@ def check_cluster(setting: Setting, address: str, node_types: Sequence[NodeType]
 
     `node_types` are the autoscaler's, with their limits, for who knows them; Ray does not tell.
     """
-    try:
-        head = probe_head(address)
-    except ClusterError as error:
-        return of_error("cluster", error)
-    checks = [ok("cluster", f"a head answers at {head.address}", address=head.address)]
-    try:
-        checks.append(check_token(head))
-    except ClusterError as error:
-        return [*checks, *of_error("token", error)]
-    checks += [*check_versions(head), check_clock(head)]
+    head, checks = check_head(address)
+    if head is None:
+        return checks
     with RayApi(address) as api:
         nodes = [node for node in read_nodes(api) if node.alive]
         demand = demand_there(api, node_types)
