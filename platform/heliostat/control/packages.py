@@ -19,6 +19,8 @@ from heliostat.recipe_file import RecipeFile
 LIMIT_BYTES = 512 * 1024 * 1024
 """Ray's own limit for an uploaded package."""
 ENTRY_SCRIPT = "jobs/run_pipeline.py"
+WHEEL_FOLDER = Path(heliostat.__file__).resolve().parent / "roof"
+"""Where a wheel keeps what lies beside platform/ in a checkout: dashboard/ and jobs/."""
 _NEVER = ("__pycache__/", "*.pyc")
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -37,15 +39,13 @@ class Package:
 
 
 def working_folder() -> Path:
-    """The folder whose jobs/ travels: the current one, else the checkout this package runs from.
+    """The folder whose jobs/ travels: the current one, else the checkout this package runs from, or what a
+    wheel brought along.
 
     Raises:
-        ConfigError: neither has a jobs/ folder.
+        ConfigError: none of them has a jobs/ folder.
     """
-    candidates = [Path.cwd()]
-    if (checkout := source_checkout()) is not None:
-        candidates.append(checkout)
-    for folder in candidates:
+    for folder in (Path.cwd(), source_checkout() or WHEEL_FOLDER):
         if (folder / ENTRY_SCRIPT).is_file():
             return folder
     raise ConfigError(f"{Path.cwd()}: there is no {ENTRY_SCRIPT} here; submit from a checkout of Heliostat")
