@@ -156,6 +156,22 @@ def test_ray_has_a_token_tls_a_lasting_head_and_groups_from_nothing(manifest):
     assert spec["gcsFaultToleranceOptions"]["redisPassword"]["valueFrom"]
 
 
+def test_the_groups_are_told_to_whoever_judges_what_can_start():
+    (settings,) = [each for each in ALL["base"] if each["metadata"]["name"] == "heliostat-settings"]
+    told = json.loads(settings["data"]["HELIOSTAT_NODE_TYPES"])
+    (cluster,) = built("ray")
+    groups = {name: group for name, group in ray_groups(cluster).items() if name != "head"}
+    for name, group in groups.items():
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        asked = {"CPU": limits["cpu"], "GPU": limits.get("nvidia.com/gpu")}
+        assert told.pop(name) == {
+            "resources": {kind: float(amount) for kind, amount in asked.items() if amount},
+            "fewest": group["minReplicas"],
+            "most": group["maxReplicas"],
+        }
+    assert told == {}
+
+
 def test_ray_is_the_version_that_the_package_asks_for():
     asked = re.search(r'"ray\[[^"]*~=([0-9.]+)"', (ROOT / "pyproject.toml").read_text())
     for manifest in (each.values[0] for each in RAY):

@@ -1,7 +1,9 @@
 """The launcher's files: Ray's own checks take them, and they are as safe and as large as they say."""
 
 import copy
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,18 @@ def test_a_wrong_field_is_refused(path):
         wrong = copy.deepcopy(read(path))
         wrong[place] |= value
         assert "Additional properties are not allowed" in rays_words(wrong)
+
+
+@pytest.mark.parametrize("path", CLOUDS, ids=name)
+def test_the_types_are_told_to_whoever_judges_what_can_start(path):
+    config = read(path)
+    (option,) = [each for each in config["docker"]["run_options"] if "HELIOSTAT_NODE_TYPES" in each]
+    _, assignment = shlex.split(option)
+    types = {key: each for key, each in config["available_node_types"].items() if key != "head"}
+    assert json.loads(assignment.partition("=")[2]) == {
+        key: {"resources": each["resources"], "fewest": each["min_workers"], "most": each["max_workers"]}
+        for key, each in types.items()
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
