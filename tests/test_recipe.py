@@ -100,3 +100,23 @@ def test_what_a_later_stage_cannot_read_is_refused(train, words):
     }
     with pytest.raises(ValidationError, match=re.escape(words)):
         Recipe.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("train.num_workers=abc", "train.num_workers: expected a valid integer or a list, got 'abc'"),
+        ("train.num_workers=[1,x]", "train.num_workers.1: expected a valid integer, got 'x'"),
+        ("train.validation=true", "train.validation: expected a section, got True"),
+        ("data.sources=3", "data.sources: expected a list, got 3"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_one_line_in_a_recipes_words(override, says):
+    with pytest.raises(ConfigError) as caught:
+        Recipe.load(ROOT / "jobs" / "recipes" / "quickstart.yaml", (override,))
+    assert str(caught.value) == f"override '{override}': {says}"
+
+
+def test_an_item_of_an_unknown_kind_is_told_once():
+    with pytest.raises(ConfigError, match=r"^\S+: data\.sources\.0: unknown kind 'foo'; known: .*$"):
+        Recipe.load(ROOT / "jobs" / "recipes" / "quickstart.yaml", ("data.sources.0.kind=foo",))

@@ -184,16 +184,43 @@ def explain_validation_error(
     error: ValidationError, model: type[BaseModel], recipe: RecipeFile
 ) -> ConfigError:
     """Turn pydantic's report into one line a problem: file:line, key, what was expected."""
-    lines = []
+    told: dict[Location, list[Any]] = {}
+    owners: dict[Location, type[BaseModel] | None] = {}
     for problem in error.errors():
         location, owner = _resolve(problem["loc"], model, recipe.values)
-        key = ".".join(str(part) for part in location) or "recipe"
-        lines.append(f"{recipe.origin(location)}: {key}: {_explain(problem, location, owner)}")
+        told.setdefault(location, []).append(problem)
+        owners[location] = owner
+    lines = []
+    for location, problems in told.items():
+        inside = any(len(other) > len(location) and other[: len(location)] == location for other in told)
+        where = f"{recipe.origin(location)}: {'.'.join(str(part) for part in location) or 'recipe'}"
+        of_values = [problem for problem in problems if _is_of_a_value(problem)]
+        said = [_explain(each, location, owners[location]) for each in problems if not _is_of_a_value(each)]
+        if of_values and not inside:  # else it is of the right kind, and what is wrong in it is told
+            said.append(_expectation(of_values))
+        lines += [f"{where}: {each}" for each in said]
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
+def _is_of_a_value(problem: Any) -> bool:
+    """Whether a value is of a wrong type or out of its range."""
+    kind = problem["type"]
+    return kind not in ("extra_forbidden", "missing", "value_error") and "union_tag" not in kind
+
+
+def _expectation(problems: list[Any]) -> str:
+    """What was expected in one place. Of a value that may be of several types pydantic tells what each of
+    them expects; where it is of one of them, the others say nothing."""
+    of_one = [each for each in problems if not each["type"].endswith(("_type", "_parsing"))] or problems
+    expected = [str(each["msg"]).removeprefix("Input should be ") for each in of_one]
+    expected = [each.partition(", unable to parse")[0].partition(" or instance of")[0] for each in expected]
+    words = " or ".join(dict.fromkeys(expected))
+    words = words.replace("valid tuple", "list").replace("valid dictionary", "section")
+    return f"expected {words}, got {problems[0].get('input')!r}"
+
+
 def _explain(problem: Any, location: Location, owner: type[BaseModel] | None) -> str:
-    kind, given = problem["type"], problem.get("input")
+    kind = problem["type"]
     if kind == "extra_forbidden":
         known = sorted(owner.model_fields) if owner else []
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -210,10 +237,7 @@ def _explain(problem: Any, location: Location, owner: type[BaseModel] | None) ->
         )
         hint = f"did you mean '{close[0]}'?" if close else f"known: {tags}"
         return f"unknown kind '{problem['ctx']['tag']}'; {hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    if kind == "value_error":
-        return message
-    return f"expected {message}, got {given!r}"
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _resolve(
@@ -231,6 +255,9 @@ def _resolve(
             continue
         if isinstance(part, int) and isinstance(values, dict):  # one section where a list of them may stand
             annotation = _item_of(annotation)
+            continue
+        if isinstance(part, str) and not variants and _is_union(annotation) and not isinstance(values, dict):
+            annotation = _named_by(part, annotation)
             continue
         if len(variants) == 1:
             owner = variants[0]
@@ -256,6 +283,17 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (Union, types.UnionType):
         return [model for part in get_args(annotation) for model in _models(part)]
     return []
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(_strip(annotation)) in (Union, types.UnionType)
+
+
+def _named_by(part: str, annotation: Any) -> Any:
+    """The member of a union that pydantic calls so in `loc`: a list by `tuple[...]`, a plain value by its
+    type."""
+    members = [_strip(each) for each in get_args(_strip(annotation))]
+    return next((each for each in members if part.startswith("tuple[") and get_origin(each) is tuple), None)
 
 
 def _item_of(annotation: Any) -> Any:

@@ -3,7 +3,6 @@
 import difflib
 from dataclasses import dataclass
 from functools import cache
-from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -183,15 +182,12 @@ def _free_form(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key_of(line: str) -> tuple[str, str]:
-    """The key that a line of a ConfigError names, and the rest: `file:3: train.max_steps: expected ...`.
-
-    Of a value that may be one thing or another, the line names the kind behind the key: `.constrained-int`.
-    """
+    """The key that a line of a ConfigError names, and the rest: `file:3: train.max_steps: expected ...`."""
     parts = line.split(": ")
     for place, part in enumerate(parts[1:-1], 1):
-        names = list(takewhile(lambda name: name.isidentifier() or name.isdigit(), part.split(".")))
-        if names and names[0].isidentifier():
-            return ".".join(names), ": ".join(parts[place + 1 :])
+        names = part.split(".")
+        if names[0].isidentifier() and all(name.isidentifier() or name.isdigit() for name in names):
+            return part, ": ".join(parts[place + 1 :])
     return "", line
 
 
