@@ -2,7 +2,7 @@
 
 import streamlit as st
 from dashboard.charts.metric import Line
-from dashboard.parts import curve_panel
+from dashboard.parts import curve_panel, run_resources, run_samples
 from dashboard.parts.deployment_form import deploy_button
 from dashboard.parts.links import section
 from dashboard.parts.pieces import Tile, command_line, confirm, status_badge, status_text, tiles
@@ -269,13 +269,25 @@ def checkpoints(page: WorkPage) -> None:
     st.caption(t("run.goes_on"))
 
 
+def samples(page: WorkPage) -> None:
+    """What the model wrote while it was trained."""
+    run_samples.samples(session, page.line.training.id if page.line.training else None)
+
+
+def resources(page: WorkPage) -> None:
+    """What it holds, and how well it uses it."""
+    training = page.line.training.id if page.line.training else None
+    run_resources.resources(session, page.line.id, training, page.line.ended)
+
+
 def body(work_id: str) -> None:
     """All that changes while it runs."""
     page = open_work(site, work_id)
     stepper(page)
     figures(page)
     failure(page)
-    parts = {"curves": curves, "logs": logs, "stages": stages, "config": config, "checkpoints": checkpoints}
+    parts = {"curves": curves, "logs": logs, "samples": samples, "stages": stages, "config": config}
+    parts |= {"checkpoints": checkpoints, "resources": resources}
     part = section(parts, "run.part")
     with acting():
         parts[part](page)

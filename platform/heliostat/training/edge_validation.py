@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.train import Checkpoint
 
+from heliostat.storage import Storage
 from heliostat.training.causes import in_one_line
 from heliostat.training.findings import note_finding
 from heliostat.training.job import TRAINED_FOLDER, TrainingJob
@@ -42,9 +43,8 @@ def _validate(work: TrainingJob, trained: Path, run_folder: Path, step: int) -> 
     prepared = load_trained(inputs, trained)
     metrics = held_out_metrics(prepared, config, work.config.micro_batch_size)
     Tracker(work.tracker_uri).log(work.tracking_run_id, metrics, step)
-    target = run_folder / SAMPLES_FOLDER
-    target.mkdir(parents=True, exist_ok=True)
     written = [asdict(sample) for sample in samples(prepared, inputs, config)]
     report = {"step": step, **metrics, "samples": written}
-    (target / f"step-{step:07d}.json").write_text(json.dumps(report, ensure_ascii=False, indent=1))
+    text = json.dumps(report, ensure_ascii=False, indent=1)
+    Storage.at(run_folder).write_bytes(f"{SAMPLES_FOLDER}/step-{step:07d}.json", text.encode())
     return metrics
