@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from heliostat.control.curves import View, compare_runs, config_diff, curve_of, metric_names, run_curves, run_marks
+from heliostat.control.curves import (
+    View,
+    compare_runs,
+    config_diff,
+    curve_of,
+    metric_names,
+    run_curves,
+    run_marks,
+)
 from heliostat.control.series import Series
 from heliostat.errors import ArtifactError
 from heliostat.records import Provenance, Run

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from heliostat.control.cluster_course import EVERY_SECONDS, note_use, use_of
 from heliostat.control.job_queue import dispatch_due
 from heliostat.control.job_watch import sync_jobs
 from heliostat.control.jobs import retry_lost_jobs
@@ -32,17 +33,16 @@ from heliostat.control.ray_state import (
     read_serve,
     who_holds,
 )
-from heliostat.control.readings import AWAY, Reading
+from heliostat.control.readings import AWAY, Ok, Reading
 from heliostat.control.run_index import sync_runs
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
-from heliostat.control.tables import leases, samples
+from heliostat.control.tables import leases
 from heliostat.errors import StoreError
 
 LEASE = "collector"
 LEASE_SECONDS = 15.0
 TICK_SECONDS = 0.5
-SAMPLES_KEPT = timedelta(hours=24)
 
 NODES: TypeAdapter[tuple[Node, ...]] = TypeAdapter(tuple[Node, ...])
 DEMAND: TypeAdapter[Demand] = TypeAdapter(Demand)
@@ -100,7 +100,7 @@ class Collector:
             Task("holders", 5.0, _ask(who_holds, HOLDERS)),
             Task("serve", 5.0, _ask(read_serve, SERVE)),
             Task("runs", 2.0, sync_runs),
-            Task("tidy", 600.0, _drop_old_samples),
+            Task("use", EVERY_SECONDS, _note_use),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -185,6 +185,8 @@ def _ask(read: Callable[[RayApi], Any], adapter: TypeAdapter[Any]) -> Callable[[
     return work
 
 
-def _drop_old_samples(site: Site) -> None:
-    with site.store.begin() as connection:
-        connection.execute(delete(samples).where(samples.c.at < datetime.now(UTC) - SAMPLES_KEPT))
+def _note_use(site: Site) -> None:
+    """Keep a line of the cluster's use; none where its nodes were not heard of."""
+    nodes = read_noted_nodes(site.store)
+    if site.address is not None and isinstance(nodes, Ok):
+        note_use(site.store, use_of(nodes.value, nodes.at), site.address)

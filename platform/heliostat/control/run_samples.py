@@ -25,7 +25,7 @@ class StepSamples(Record):
     """All that was written after one step, and the figures on held-out documents, such as validation_loss."""
 
     step: int
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float]
     samples: tuple[WrittenSample, ...] = ()
 
     @model_validator(mode="before")
