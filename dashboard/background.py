@@ -5,13 +5,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from dashboard.session import site
 from dashboard.started import ADDRESS, started
+from heliostat.control.collector import NO_CLUSTER as NONE_SET
 from heliostat.control.collector import Collector
 from heliostat.control.local_cluster import LocalCluster, find_local_cluster, start_local_cluster
-from heliostat.errors import ClusterError, StoreError
+from heliostat.errors import ClusterError
 
 NO_CLUSTER = "HELIOSTAT_DASHBOARD_NO_CLUSTER"
 END_SECONDS = 30.0
@@ -31,33 +31,30 @@ def at_work() -> Iterator[None]:
 
 
 def _work(stop: threading.Event) -> None:
-    own = None if started().address or os.environ.get(NO_CLUSTER) == "1" else _cluster()
+    own, why_none = None, NONE_SET
+    if not started().address and os.environ.get(NO_CLUSTER) != "1":
+        try:
+            own = _cluster()
+        except ClusterError as error:
+            print(f"heliostat: no cluster of its own: {error}", file=sys.stderr, flush=True)
+            why_none = str(error)
     try:
-        Collector(site()).run(stop)
+        Collector(site(), why_none).run(stop)
     finally:
         if own is not None:
             own.stop()
 
 
 def _cluster() -> LocalCluster | None:
-    """The local cluster that runs, or one that is started now and is to end with the dashboard (returned)."""
+    """The local cluster that runs, or one that is started now and is to end with the dashboard (returned).
+
+    Raises:
+        ClusterError: it does not start; says why.
+    """
     found = find_local_cluster()
     own = None
-    try:
-        if found is None:
-            found = own = start_local_cluster(workspace=started().workspace)
-    except ClusterError as error:
-        print(f"heliostat: no cluster of its own: {error}", file=sys.stderr, flush=True)
-        _note(str(error))
-        return None
+    if found is None:
+        found = own = start_local_cluster(workspace=started().workspace)
     os.environ.update(found.environment())
     os.environ[ADDRESS] = found.address
     return own
-
-
-def _note(reason: str) -> None:
-    """Let the pages say why there is no cluster."""
-    try:
-        site().store.put_unavailable("jobs", reason, datetime.now(UTC))
-    except StoreError:
-        return

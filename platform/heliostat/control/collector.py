@@ -43,6 +43,7 @@ from heliostat.errors import StoreError
 LEASE = "collector"
 LEASE_SECONDS = 15.0
 TICK_SECONDS = 0.5
+NO_CLUSTER = "no cluster is set; give --address, or set RAY_API_SERVER_ADDRESS"
 
 NODES: TypeAdapter[tuple[Node, ...]] = TypeAdapter(tuple[Node, ...])
 DEMAND: TypeAdapter[Demand] = TypeAdapter(Demand)
@@ -58,6 +59,8 @@ class Task:
     name: str
     every_seconds: float
     work: Callable[[Site], Any]
+    of_cluster: bool = True
+    """Whether it asks the cluster: where none is set, that is noted in its place."""
     due: float = field(default=0.0)
 
 
@@ -89,9 +92,9 @@ def read_noted_serve(store: Store) -> Reading[ServeState]:
 class Collector:
     """Asks the cluster, serves the queue and keeps the index of runs, until it is told to stop."""
 
-    def __init__(self, site: Site) -> None:
-        """Nothing is asked yet."""
-        self._site = site
+    def __init__(self, site: Site, no_cluster: str = NO_CLUSTER) -> None:
+        """Nothing is asked yet. `no_cluster` is what is noted where `site` has no cluster: why."""
+        self._site, self._no_cluster = site, no_cluster
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._tasks = (
             Task("jobs", 2.0, _jobs),
@@ -99,8 +102,8 @@ class Collector:
             Task("demand", 5.0, _ask(read_demand, DEMAND)),
             Task("holders", 5.0, _ask(who_holds, HOLDERS)),
             Task("serve", 5.0, _ask(read_serve, SERVE)),
-            Task("runs", 2.0, sync_runs),
-            Task("use", EVERY_SECONDS, _note_use),
+            Task("runs", 2.0, sync_runs, of_cluster=False),
+            Task("use", EVERY_SECONDS, _note_use, of_cluster=False),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -123,6 +126,9 @@ class Collector:
                 continue
             task.due = time.monotonic() + task.every_seconds
             now = datetime.now(UTC)
+            if task.of_cluster and self._site.address is None:
+                self._note_silence(task.name, self._no_cluster, now)
+                continue
             try:
                 heard = task.work(self._site)
                 self._site.store.put_reading(task.name, heard, now)
@@ -166,8 +172,7 @@ class Collector:
 
 def _jobs(site: Site) -> str:
     """Serve the queue, and bring jobs up to what Ray says; the cluster's Ray version."""
-    if site.address is None:
-        return "no cluster"
+    assert site.address is not None, "nothing is asked without one"
     with RayApi(site.address) as api:
         version = api.check_version()
         retry_lost_jobs(site, sync_jobs(site, api))
@@ -177,8 +182,7 @@ def _jobs(site: Site) -> str:
 
 def _ask(read: Callable[[RayApi], Any], adapter: TypeAdapter[Any]) -> Callable[[Site], Any]:
     def work(site: Site) -> Any:
-        if site.address is None:
-            return None
+        assert site.address is not None, "nothing is asked without one"
         with RayApi(site.address) as api:
             return adapter.dump_python(read(api), mode="json")
 
