@@ -147,36 +147,39 @@ def status(
 
 
 def _print_nodes(nodes: Sequence["Node"]) -> None:
+    from heliostat.control.cluster_words import gib_of, gone_line, part_of, short_id
+
     heads = ("NODE", "GROUP", "HOST", "STATE", "CPUS", "GPUS", "BUSY", "MEMORY", "DISK", "GPU MEMORY")
     rows = [
         (
-            _short(node.id),
+            short_id(node.id),
             node.group or "-",
             node.name or node.ip,
             node.state.lower() or "-",
-            _part(node.cpus_used, node.cpus_total),
-            _part(node.gpus_used, node.gpus_total),
+            part_of(node.cpus_used, node.cpus_total),
+            part_of(node.gpus_used, node.gpus_total),
             "-" if node.cpu_percent is None else f"{node.cpu_percent:.0f} %",
-            _gib(node.memory_used_bytes, node.memory_total_bytes),
-            _gib(node.disk_used_bytes, node.disk_total_bytes),
-            ", ".join(_gib(gpu.memory_used_bytes, gpu.memory_total_bytes) for gpu in node.gpus) or "-",
+            gib_of(node.memory_used_bytes, node.memory_total_bytes),
+            gib_of(node.disk_used_bytes, node.disk_total_bytes),
+            ", ".join(gib_of(gpu.memory_used_bytes, gpu.memory_total_bytes) for gpu in node.gpus) or "-",
         )
         for node in nodes
     ]
     print_columns(heads, rows)
-    for node in nodes:
-        if not node.alive and node.state_message:
-            print(f"{_short(node.id)} is gone: {node.state_message}")
+    for line in filter(None, map(gone_line, nodes)):
+        print(line)
 
 
 def _print_holders(nodes: Sequence["Node"], holders: Sequence["Holder"]) -> None:
+    from heliostat.control.cluster_words import short_id
+
     if not holders:
         print("Nothing holds a CPU or a GPU.")
         return
     groups = {node.id: node.group for node in nodes}
     rows = [
         (
-            _short(each.node_id) + (f" ({groups[each.node_id]})" if groups.get(each.node_id) else ""),
+            short_id(each.node_id) + (f" ({groups[each.node_id]})" if groups.get(each.node_id) else ""),
             f"{each.cpus:g}",
             f"{each.gpus:g}",
             each.job_id or "-",
@@ -189,40 +192,13 @@ def _print_holders(nodes: Sequence["Node"], holders: Sequence["Holder"]) -> None
 
 
 def _print_waiting(demand: "Demand", holders: Sequence["Holder"]) -> None:
-    if demand.error:
-        print(f"The autoscaler fails: {demand.error}")
+    from heliostat.control.cluster_words import REMEDIES, scaling_lines, waiter_line, waiting_line
+
     if not demand.waiting:
         print("Nothing waits for resources.")
     for each in demand.waiting:
-        print(f"Waiting: {each.count} {_plural(each.kind, each.count)} for {each.asked}: {each.why}.")
+        print(f"Waiting: {waiting_line(each)}. What would help: {REMEDIES[each.reason]}.")
     for holder in holders:
-        job = f" of job {holder.job_id}" if holder.job_id else ""
-        why = demand.why(holder.bundles or (holder.resources,))
-        print(f"  {holder.kind} {holder.name}{job}" + (f": {why}" if why else ""))
-    for kind in demand.node_types:
-        if kind.starting:
-            print(f"Starting: {kind.starting} of type {kind.name}.")
-    for failure in demand.failures:
-        print(f"Not started: {failure.node_type}: {failure.reason}.")
-
-
-def _plural(kind: str, count: int) -> str:
-    """`2 tasks or actors`."""
-    return kind if count == 1 else " or ".join(f"{word}s" for word in kind.split(" or "))
-
-
-def _short(node_id: str) -> str:
-    """The end of a node's id: those of nodes started together often begin alike."""
-    return node_id[-8:]
-
-
-def _part(used: float | None, total: float | None) -> str:
-    if total is None:
-        return "-"
-    return f"{'?' if used is None else f'{used:.3g}'} of {total:g}"
-
-
-def _gib(used: int | None, total: int | None) -> str:
-    if used is None or total is None:
-        return "-"
-    return f"{used / 2**30:.1f} of {total / 2**30:.1f} GiB"
+        print(f"  {waiter_line(holder, demand)}")
+    for line in scaling_lines(demand):
+        print(line)
