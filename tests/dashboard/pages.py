@@ -22,10 +22,13 @@ JOB = "heliostat-hostile-20261130-101010-abcd"
 RUN = "train-0123456789ab"
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) :red[red] $x^2$ **bold** \u202e"
 """A name that somebody may give."""
-NODE = {
-    "id": "n" * 56, "name": "head", "ip": "10.0.0.1", "alive": True, "is_head": True, "cpus_total": 2.0,
-    "cpus_used": 1.0,
-}  # fmt: skip
+NODE = Node(
+    id="n" * 56, name="head", ip="10.0.0.1", state="ALIVE", alive=True, is_head=True, group="", labels={},
+    resources={"CPU": 2.0}, cpus_total=2.0, cpus_used=1.0, gpus_total=0.0, gpus_used=0.0, cpu_percent=None,
+    memory_used_bytes=None, memory_total_bytes=None, disk_used_bytes=None, disk_total_bytes=None,
+    object_store_used_bytes=None, object_store_total_bytes=None, gpus=(), state_message="", started_at=None,
+    ended_at=None,
+)  # fmt: skip
 
 IDLE = Demand(at=None, autoscaler=False, waiting=(), node_types=(), used={}, failures=(), events=(), error="")
 
@@ -54,9 +57,8 @@ def bring_into(site: Site, state: str) -> None:
 
 def put_readings(site: Site, at: datetime) -> None:
     """A cluster of one node on which nothing waits."""
-    node = Node.model_construct(**dict.fromkeys(Node.model_fields) | NODE)
     values = {
-        "nodes": NODES.dump_python((node,), mode="json", warnings=False),
+        "nodes": NODES.dump_python((NODE,), mode="json"),
         "demand": DEMAND.dump_python(IDLE, mode="json"),
         "holders": HOLDERS.dump_python((), mode="json"),
         "serve": SERVE.dump_python(ServeState(running=False, applications=()), mode="json"),
