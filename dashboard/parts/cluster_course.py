@@ -7,9 +7,9 @@ import streamlit as st
 
 from dashboard.charts.over_time import line, times, value_axis
 from dashboard.parts.chart import chart
-from dashboard.parts.states import shown
 from dashboard.session import Session, time_zone
 from heliostat.control.cluster_course import EVERY_SECONDS, ClusterUse, read_course
+from heliostat.control.readings import latest
 
 GAP_SECONDS = 4 * EVERY_SECONDS
 """So long without a line, nobody was watching: the picture has a gap there."""
@@ -32,11 +32,12 @@ MEASURES: dict[str, Callable[[ClusterUse], float | None]] = {
 def cluster_course(session: Session) -> None:
     """The picture; nothing before there are two lines to draw it from."""
     t, site = session.t, session.site
-    course = shown(read_course(site.store, site.address)) if site.address else None
-    if not course or len(course) < 2:
+    known = latest(read_course(site.store, site.address)) if site.address else None
+    course = known.value if known else ()
+    if len(course) < 2:
         return
     st.subheader(t("cluster_course.title"), anchor=False)
-    drawn = {name: list(_points(course, measure)) for name, measure in MEASURES.items()}
+    drawn = {name: list(points_of(course, measure)) for name, measure in MEASURES.items()}
     told = {name: points for name, points in drawn.items() if any(value is not None for _, value in points)}
     option = times(
         [
@@ -57,7 +58,7 @@ def cluster_course(session: Session) -> None:
     chart(option, key="cluster_course", alt=t("cluster_course.alt"), rows=rows, height=220)
 
 
-def _points(
+def points_of(
     course: Sequence[ClusterUse], measure: Callable[[ClusterUse], float | None]
 ) -> Iterator[tuple[datetime, float | None]]:
     """Percents over time, with nothing in the middle of a gap."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
+from dashboard.parts.cluster_course import cluster_course
 from dashboard.parts.cluster_demand import event_table, node_types, waiting_list
 from dashboard.parts.cluster_nodes import node_cards, node_table
 from dashboard.parts.pieces import Tile, command_line, status_badge, status_text, tiles
@@ -248,6 +249,7 @@ def live() -> None:
     demand, holders = latest(readings[1]), latest(readings[2])
     serve = latest(readings[3])
     figures(nodes, demand.value if demand else None, serve.value if serve else None)
+    cluster_course(session)
     nodes_part(nodes)
     held = known(readings[2], said)
     if held is not None:

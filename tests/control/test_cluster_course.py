@@ -23,9 +23,10 @@ def store(tmp_path) -> Store:
 
 
 def test_the_use_is_that_of_the_nodes_that_are_alive():
+    gpus = (GpuState(utilisation=50.0), GpuState(utilisation=100.0))
     nodes = (
-        node(cpus_used=1.0, cpus_total=4.0, gpus_total=2.0, gpus_used=2.0,
-             memory_used_bytes=6, memory_total_bytes=8, gpus=(GpuState(utilisation=50.0), GpuState(utilisation=100.0))),
+        node(cpus_used=1.0, cpus_total=4.0, gpus_total=2.0, gpus_used=2.0, gpus=gpus,
+             memory_used_bytes=6, memory_total_bytes=8),
         node(cpus_used=0.0, cpus_total=4.0, memory_used_bytes=0, memory_total_bytes=4),
         node(cpus_used=9.0, cpus_total=9.0, alive=False),
     )  # fmt: skip

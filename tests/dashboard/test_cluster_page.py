@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from dashboard.parts.cluster_course import MEASURES, points_of
 from pages import HOSTILE, JOB, NODE, open_page, put_readings, setting, texts
 from pages import put_job as note_job
 
+from heliostat.control.cluster_course import note_use, read_course, use_of
 from heliostat.control.cluster_words import REMEDIES
 from heliostat.control.collector import DEMAND, HOLDERS, NODES, SERVE, Collector, read_cluster
 from heliostat.control.demand import ClusterEvent, Demand, Waiting
@@ -229,3 +231,17 @@ def test_the_command_that_shows_the_same_is_there(site):
     put(site)
     codes = [each.value for each in open_page("cluster").code]
     assert "heliostat cluster status --address http://127.0.0.1:9" in codes
+
+
+def test_the_last_day_is_a_picture_with_a_gap_where_nobody_watched(site):
+    put(site, nodes=(BUSY,))
+    for minutes in (30, 29.5, 2, 1.5):
+        note_use(site.store, use_of((BUSY,), NOW - timedelta(minutes=minutes)), site.address)
+    test = open_page("cluster")
+    assert not test.exception
+    assert "The last 24 hours" in [each.value for each in test.subheader]
+    test.toggle(key="cluster_course_as_table").set_value(True).run()
+    (shown,) = [each.value for each in test.dataframe if "GPUs at work" in each.value.columns]
+    assert list(shown["GPUs at work"]) == [75.0] * 4
+    course = read_course(site.store, site.address).value
+    assert [value for _, value in points_of(course, MEASURES["memory"])] == [37.5, 37.5, None, 37.5, 37.5]
