@@ -9,7 +9,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,6 +41,14 @@ class AccountFile(Record):
     """All of them, as the file holds them."""
 
     accounts: tuple[Account, ...] = ()
+
+
+Guard = Callable[[Mapping[str, Account]], None]
+"""Sees all accounts as a change would leave them, while nobody else changes them; raises to refuse."""
+
+
+def _any(accounts: Mapping[str, Account]) -> None:
+    return
 
 
 class Accounts:
@@ -75,8 +83,8 @@ class Accounts:
         self._read()
         return self._by_name.get(name)
 
-    def add(self, name: str, role: Role, password: str) -> Account:
-        """Make an account.
+    def add(self, name: str, role: Role, password: str, guard: Guard = _any) -> Account:
+        """Make an account; `guard` sees who there would be, and may refuse by raising.
 
         Raises:
             ConfigError: the name is taken or unfit, or the password is too short.
@@ -95,11 +103,11 @@ class Accounts:
                 )
             accounts[name] = account
 
-        self._change(change)
+        self._change(change, guard)
         return account
 
-    def remove(self, name: str) -> None:
-        """End an account and all its sessions.
+    def remove(self, name: str, guard: Guard = _any) -> None:
+        """End an account and all its sessions; `guard` as for `add`.
 
         Raises:
             ConfigError: there is none of that name.
@@ -108,7 +116,7 @@ class Accounts:
         def change(accounts: dict[str, Account]) -> None:
             del accounts[_known(accounts, name)]
 
-        self._change(change)
+        self._change(change, guard)
 
     def set_password(self, name: str, password: str) -> None:
         """Give an account a new password, and end its sessions.
@@ -122,8 +130,8 @@ class Accounts:
 
         self._change(change)
 
-    def set_role(self, name: str, role: Role) -> None:
-        """Give an account another role, and end its sessions.
+    def set_role(self, name: str, role: Role, guard: Guard = _any) -> None:
+        """Give an account another role, and end its sessions; `guard` as for `add`.
 
         Raises:
             ConfigError: there is none of that name.
@@ -133,7 +141,7 @@ class Accounts:
             old = accounts[_known(accounts, name)]
             accounts[name] = old.model_copy(update={"role": role, "stamp": secrets.token_hex(8)})
 
-        self._change(change)
+        self._change(change, guard)
 
     def check(self, name: str, password: str) -> Account | None:
         """The account that this name and password open; None where they open none.
@@ -171,12 +179,13 @@ class Accounts:
         self._by_name = {account.name: account for account in file.accounts}
         self._seen = seen
 
-    def _change(self, change: Callable[[dict[str, Account]], None]) -> None:
+    def _change(self, change: Callable[[dict[str, Account]], None], guard: Guard = _any) -> None:
         with locked(self.path):
             self._seen = None
             self._read()
             accounts = dict(self._by_name)
             change(accounts)
+            guard(accounts)
             file = AccountFile(accounts=tuple(accounts.values()))
             write_secret(self.path, file.model_dump_json(indent=1).encode())
 

@@ -71,6 +71,17 @@ def wrong_packages(needed: Iterable[str]) -> list[tuple[str, str]]:
     return wrong
 
 
+def installed_versions(names: Iterable[str]) -> dict[str, str | None]:
+    """The releases of packages by their names, without importing them; None where one is missing."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
 def _project() -> tuple[str, list[str], list[str]]:
     """What is asked for: of Python, of packages, and of packages for the dashboard."""
     checkout = source_checkout()

@@ -4,7 +4,6 @@ SQLite beside mlflow.db for one machine; PostgreSQL or MySQL where several share
 """
 
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from heliostat.control import tables
+from heliostat.control.masking import masked
 from heliostat.control.readings import Ok, Reading, Unavailable
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
@@ -151,7 +151,7 @@ class Store:
         found = self._make_tables(engine)
         if found is not None and found > tables.SCHEMA_VERSION:
             raise StoreError(
-                f"the database at {self._shown} was made by a later Heliostat (schema {found}, "
+                f"the database at {self.shown} was made by a later Heliostat (schema {found}, "
                 f"this one knows {tables.SCHEMA_VERSION}); update this one"
             )
         return engine
@@ -174,15 +174,16 @@ class Store:
         return None
 
     @property
-    def _shown(self) -> str:
-        return re.sub(r"//([^/:@]*):[^/@]*@", r"//\1:***@", self.url)
+    def shown(self) -> str:
+        """The address without what is secret in it."""
+        return masked(self.url)
 
     def _refusal(self, error: Exception) -> str:
         lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
         reason = lines[0]
         if "disk is full" in reason:
             reason = "the disk is full; free some space"
-        return f"the control plane's database at {self._shown} cannot be used: {reason}"
+        return f"the control plane's database at {self.shown} cannot be used: {reason}"
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:
