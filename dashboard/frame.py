@@ -7,6 +7,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from dashboard.language import LANGUAGES
 from dashboard.pages import there
+from dashboard.parts.links import look_link
 from dashboard.parts.pieces import say_done
 from dashboard.session import Session, current
 from dashboard.started import door
@@ -45,9 +46,9 @@ def _foot(session: Session) -> None:
     t = session.t
     role = t(f"app.role.{session.actor.role}")
     others = {code: name for code, name in LANGUAGES.items() if code != session.language}
-    links = [f'<a href="/look?language={code}">{name}</a>' for code, name in others.items()]
+    links = [look_link("language", code, name) for code, name in others.items()]
     theme = "light" if session.dark else "dark"
-    links.append(f'<a href="/look?theme={theme}">{html.escape(t(f"app.theme.{theme}"))}</a>')
+    links.append(look_link("theme", theme, t(f"app.theme.{theme}")))
     if door().way == "accounts":
         links.append(f'<a href="/logout">{html.escape(t("app.log_out"))}</a>')
     with st.container(key="foot", gap="xxsmall"):

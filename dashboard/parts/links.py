@@ -1,5 +1,6 @@
 """Ways from page to page that keep what was chosen in the address."""
 
+import html
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -93,3 +94,8 @@ def pick(label: str, options: Sequence[str], key: str, **more: Any) -> str:
         del st.session_state[key]
     chosen = st.selectbox(label, list(options), **kept(key, options), **more)
     return str(chosen if chosen in options else options[0])
+
+
+def look_link(what: str, value: str, label: str) -> str:
+    """HTML of a link that keeps a language or a theme for this browser and comes back."""
+    return f'<a href="/look?{html.escape(what)}={html.escape(value)}">{html.escape(label)}</a>'
