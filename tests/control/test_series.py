@@ -158,3 +158,21 @@ def _seconds(do) -> float:
     started = time.process_time()
     do()
     return time.process_time() - started
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 99])
+def test_the_end_of_a_metric_is_the_end_of_all_of_it_however_it_was_read(place, most):
+    for step in range(1, 9):
+        losses = {"loss": 3.0 / step} if step % 3 else {}
+        append(place, line(step, tokens=1, **losses))
+        read_metrics_of(place, RUN)
+    file = read_metrics_of(place, RUN)
+    whole, tail = file.get("loss"), file.tail("loss", most)
+    assert whole is not None
+    for name in ("steps", "values", "times"):
+        assert getattr(tail, name).tolist() == getattr(whole, name)[-most:].tolist()
+
+
+def test_a_metric_that_no_step_reported_has_an_empty_end(place):
+    append(place, line(1, loss=3.0))
+    assert read_metrics_of(place, RUN).tail("validation_loss", 5).values.tolist() == []

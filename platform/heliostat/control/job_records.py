@@ -72,6 +72,7 @@ class JobFilter(Record):
     project: str | None = None
     text: str | None = None
     """A part of the id or the name."""
+    changed_after: datetime | None = None
 
 
 ALL_JOBS = JobFilter()
@@ -113,6 +114,8 @@ def find_jobs(
         query = query.where(jobs.c.user == wanted.user)
     if wanted.project is not None:
         query = query.where(jobs.c.project == wanted.project)
+    if wanted.changed_after is not None:
+        query = query.where(jobs.c.changed_at > wanted.changed_after)
     if wanted.text:
         part = f"%{wanted.text}%"
         query = query.where(jobs.c.id.like(part) | jobs.c.name.like(part))

@@ -6,7 +6,7 @@ The truth stays in `runs/ID/run.json`; the index is read anew where a file has c
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, or_, select
 
 from heliostat.control.job_records import FINAL
 from heliostat.control.readings import Reading, take
@@ -30,6 +30,8 @@ class RunFilter(Record):
     job: str | None = None
     text: str | None = None
     """A part of the id."""
+    open_after: datetime | None = None
+    """Those that have not ended, or ended later than this."""
 
 
 ALL_RUNS = RunFilter()
@@ -64,7 +66,9 @@ def sync_runs(site: Site) -> int:
 def find_runs(store: Store, wanted: RunFilter = ALL_RUNS, limit: int = 1000) -> tuple[Run, ...]:
     """The runs in the index, the latest first. One whose job has ended without it is failed, not running."""
     job_ended = jobs.c.state.in_(FINAL).label("job_ended")
-    query = select(runs.c.record, jobs.c.reason, job_ended).outerjoin(jobs, runs.c.job == jobs.c.id)
+    query = select(runs.c.record, jobs.c.reason, jobs.c.ended_at, job_ended).outerjoin(
+        jobs, runs.c.job == jobs.c.id
+    )
     query = query.order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
     if wanted.stages is not None:
         query = query.where(runs.c.stage.in_(wanted.stages))
@@ -74,9 +78,12 @@ def find_runs(store: Store, wanted: RunFilter = ALL_RUNS, limit: int = 1000) -> 
         query = query.where(runs.c.job == wanted.job)
     if wanted.text:
         query = query.where(runs.c.id.like(f"%{wanted.text}%"))
+    if wanted.open_after is not None:
+        ended = or_(runs.c.finished_at.is_(None), runs.c.finished_at > wanted.open_after)
+        query = query.where(ended, or_(jobs.c.ended_at.is_(None), jobs.c.ended_at > wanted.open_after))
     with store.begin() as connection:
         rows = connection.execute(query).all()
-    return tuple(_as_it_is(Run.model_validate(row.record), row.job_ended, row.reason) for row in rows)
+    return tuple(_as_it_is(Run.model_validate(row.record), row) for row in rows)
 
 
 def read_runs(store: Store, wanted: RunFilter = ALL_RUNS, limit: int = 1000) -> Reading[tuple[Run, ...]]:
@@ -103,10 +110,11 @@ def _plain(run_id: str) -> bool:
     return bool(run_id) and "/" not in run_id and not run_id.startswith(".")
 
 
-def _as_it_is(run: Run, job_ended: bool | None, reason: str | None) -> Run:
-    if run.status != "running" or not job_ended:
+def _as_it_is(run: Run, row: Row[Any]) -> Run:
+    if run.status != "running" or not row.job_ended:
         return run
-    return run.model_copy(update={"status": "failed", "error": reason or "its job ended without it"})
+    error = row.reason or "its job ended without it"
+    return run.model_copy(update={"status": "failed", "error": error, "finished_at": row.ended_at})
 
 
 def _known(store: Store) -> dict[str, tuple[str, datetime]]:

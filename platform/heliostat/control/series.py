@@ -7,9 +7,9 @@ last bytes before that place: where these are others now, the file was rewritten
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -19,6 +19,7 @@ from heliostat.storage import Storage
 from heliostat.tracking import METRICS_FILE, RESUMED
 from heliostat.workspace import Workspace
 
+P = TypeVar("P")
 PIECE_BYTES = 4 * 2**20
 """Parsed at once: rows as Python objects take ten times their text."""
 SEAM_BYTES = 256
@@ -46,6 +47,15 @@ class Series:
     def num_points(self) -> int:
         """How many were reported."""
         return len(self.steps)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The last points of a metric: `steps`, `values` and `times`, all (n,), as in a `Series`."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    times: np.ndarray
 
 
 @dataclass
@@ -76,6 +86,20 @@ class RunFile:
             if name in self.columns and name not in self.series:
                 self.series[name] = self._series(name)
             return self.series.get(name)
+
+    def tail(self, name: str, most: int) -> Tail:
+        """A metric's last points; what came before is not gone through, however long it is."""
+        with self.lock:
+            parts = _last_parts(self.columns.get(name, []), most, lambda part: len(part[0]))
+            if not parts:
+                return Tail(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+            rows = _joined(parts, 0)[-most:].astype(np.int64)
+            since = self.num_rows - int(rows[0])
+            steps, times = (
+                np.concatenate(_last_parts(all_of, since, len)) for all_of in (self.steps, self.times)
+            )
+            at = rows - self.num_rows
+            return Tail(steps[at], _joined(parts, 1)[-most:], times[at])
 
     def _series(self, name: str) -> Series:
         rows = _joined(self.columns[name], 0).astype(np.int64)
@@ -206,6 +230,15 @@ def _numbers(found: list[Any]) -> tuple[np.ndarray, np.ndarray]:
         found = [each if isinstance(each, int | float) else None for each in found]
         values = np.array(found, dtype=np.float64)
     return np.array([each is not None for each in found]), values
+
+
+def _last_parts(parts: list[P], most: int, length: Callable[[P], int]) -> list[P]:
+    """As many of the last parts as hold `most` points."""
+    first, held = len(parts), 0
+    while first and held < most:
+        first -= 1
+        held += length(parts[first])
+    return parts[first:]
 
 
 def _joined(parts: list[tuple[np.ndarray, np.ndarray]], which: int) -> np.ndarray:

@@ -19,7 +19,16 @@ def note_finding(folder: Path, finding: Finding) -> None:
 def read_findings(folder: Path) -> list[Finding]:
     """All findings, oldest first; a line that is being written is left for the next time."""
     file = folder / FINDINGS_FILE
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return parse_findings(file.read_text()) if file.exists() else []
+
+
+def parse_findings(text: str) -> list[Finding]:
+    """The same of a file's text.
+
+    Raises:
+        ValueError, TypeError: a line is no finding of this version.
+    """
+    lines = text.splitlines(keepends=True)
     return [Finding(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 

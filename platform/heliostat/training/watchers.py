@@ -62,7 +62,7 @@ class LossSpike:
         if len(before) < (self._losses.maxlen or 0):
             return None
         median = statistics.median(before)
-        was_within, self._within = self._within, loss > median + self._factor * _deviation(before, median)
+        was_within, self._within = self._within, loss > spike_limit(before, self._factor)
         if was_within or not self._within:
             return None
         return (
@@ -70,6 +70,12 @@ class LossSpike:
             f"{median:.4g}; look at that step's documents, and if it does not come down by itself, lower "
             "learning_rate or max_gradient_norm, or raise warmup_ratio"
         )
+
+
+def spike_limit(before: list[float], factor: float) -> float:
+    """The loss above which a step leaves the range of the steps before it."""
+    median = statistics.median(before)
+    return median + factor * _deviation(before, median)
 
 
 def _deviation(values: list[float], median: float) -> float:
