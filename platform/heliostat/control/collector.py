@@ -18,6 +18,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from heliostat.control.alert_watch import READING as ALERTS
+from heliostat.control.alert_watch import AlertWatch
+from heliostat.control.alerts import drop_old_alerts
 from heliostat.control.cluster_course import EVERY_SECONDS, note_use, use_of
 from heliostat.control.job_queue import dispatch_due
 from heliostat.control.job_watch import sync_jobs
@@ -43,6 +46,7 @@ from heliostat.errors import StoreError
 LEASE = "collector"
 LEASE_SECONDS = 15.0
 TICK_SECONDS = 0.5
+ALERTS_KEPT = timedelta(days=90)
 NO_CLUSTER = "no cluster is set; give --address, or set RAY_API_SERVER_ADDRESS"
 
 NODES: TypeAdapter[tuple[Node, ...]] = TypeAdapter(tuple[Node, ...])
@@ -90,7 +94,7 @@ def read_noted_serve(store: Store) -> Reading[ServeState]:
 
 
 class Collector:
-    """Asks the cluster, serves the queue and keeps the index of runs, until it is told to stop."""
+    """Asks the cluster, serves the queue, keeps runs' index and the alerts, until it is told to stop."""
 
     def __init__(self, site: Site, no_cluster: str = NO_CLUSTER) -> None:
         """Nothing is asked yet. `no_cluster` is what is noted where `site` has no cluster: why."""
@@ -104,6 +108,8 @@ class Collector:
             Task("serve", 5.0, _ask(read_serve, SERVE)),
             Task("runs", 2.0, sync_runs, of_cluster=False),
             Task("use", EVERY_SECONDS, _note_use, of_cluster=False),
+            Task(ALERTS, 5.0, AlertWatch().look, of_cluster=False),
+            Task("tidy", 600.0, _drop_old_alerts, of_cluster=False),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -194,3 +200,7 @@ def _note_use(site: Site) -> None:
     nodes = read_noted_nodes(site.store)
     if site.address is not None and isinstance(nodes, Ok):
         note_use(site.store, use_of(nodes.value, nodes.at), site.address)
+
+
+def _drop_old_alerts(site: Site) -> None:
+    drop_old_alerts(site.store, datetime.now(UTC) - ALERTS_KEPT)
