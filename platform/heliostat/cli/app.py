@@ -12,6 +12,7 @@ import typer
 
 import heliostat
 from heliostat.cli import (
+    alerts,
     cluster,
     control,
     dashboard,
@@ -49,6 +50,7 @@ app.command()(control.control)
 app.command()(recipes.validate)
 app.command()(doctor.doctor)
 app.command()(garbage.gc)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(recipes.app, name="config")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(dashboard.app, name="dashboard")

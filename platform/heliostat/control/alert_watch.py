@@ -49,6 +49,8 @@ T = TypeVar("T")
 READING = "alerts"
 RECENT = timedelta(hours=24)
 """What ended longer ago is no news: its alert closes."""
+STALE_SECONDS = 60.0
+"""After so long without a turn nobody looks any more."""
 WAIT_SECONDS = 2.0
 """For the gateways' answers; what comes later counts at the next turn."""
 MOST_NOTES = 20
