@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import streamlit as st
+from dashboard.parts.alert_view import open_alerts
 from dashboard.parts.pieces import Tile, command_line, status_badge, tiles
 from dashboard.parts.states import empty, health_banner, unavailable
 from dashboard.parts.text import ago, number
@@ -36,7 +37,7 @@ def health() -> None:
 
 
 def figures() -> None:
-    """Four figures: what is in use, what runs, what waits, what serves."""
+    """Five figures: what is in use, what runs, what waits, what serves, what is wrong."""
     nodes = latest(read_noted_nodes(site.store))
     counted = latest(take(lambda: count_jobs(site.store)))
     counts = counted.value if counted else {}
@@ -46,7 +47,13 @@ def figures() -> None:
     served = latest(take(lambda: read_deployments(site.workspace)))
     running = [each for each in served.value if each.status == "running"] if served else []
     shown.append(Tile(t("home.endpoints"), len(running)))
+    alerts = open_alerts(site)
+    shown.append(Tile(t("home.alerts"), len(alerts)))
     tiles(shown)
+    new = sum(alert.acknowledged_by is None for alert in alerts)
+    if new:
+        icon = ":material/notifications:"
+        st.page_link("views/alerts.py", label=t("home.alerts_new", n=new), icon=icon)
 
 
 def _in_use(nodes: Sequence[Node]) -> Tile:

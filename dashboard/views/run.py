@@ -3,6 +3,7 @@
 import streamlit as st
 from dashboard.charts.metric import Line
 from dashboard.parts import curve_panel, run_resources, run_samples
+from dashboard.parts.alert_view import alert_lines
 from dashboard.parts.deployment_form import deploy_button
 from dashboard.parts.links import section
 from dashboard.parts.pieces import Tile, command_line, confirm, status_badge, status_text, tiles
@@ -11,6 +12,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import ago, moment, number, plain
 from dashboard.session import current, time_zone
 
+from heliostat.control.alerts import subject_of
 from heliostat.control.collector import read_cluster
 from heliostat.control.curves import metric_names, run_curves, run_marks
 from heliostat.control.job_log import read_tail
@@ -105,6 +107,12 @@ def actions(page: WorkPage) -> None:
 
 def _urgent(page: WorkPage) -> str:
     return "primary" if page.line.state in ("failed", "lost") else "secondary"
+
+
+def subjects_of(page: WorkPage) -> list[str]:
+    """What alerts may be about that concern this page."""
+    own = [subject_of(page.line.kind, page.line.id)]
+    return own + [subject_of("run", run.id) for run in page.line.runs]
 
 
 def stepper(page: WorkPage) -> None:
@@ -283,6 +291,7 @@ def resources(page: WorkPage) -> None:
 def body(work_id: str) -> None:
     """All that changes while it runs."""
     page = open_work(site, work_id)
+    alert_lines(session, subjects_of(page))
     stepper(page)
     figures(page)
     failure(page)

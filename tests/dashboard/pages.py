@@ -7,6 +7,9 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from heliostat.control.alert_watch import READING as ALERTS
+from heliostat.control.alert_watch import WatchState
+from heliostat.control.alerts import Finding, settle, subject_of
 from heliostat.control.collector import DEMAND, HOLDERS, NODES, SERVE
 from heliostat.control.job_records import JobRecord, add_job
 from heliostat.control.ray_state import Demand, Node, ServeState
@@ -41,6 +44,7 @@ def bring_into(site: Site, state: str) -> None:
     put_job(site, now)
     put_run(site, now)
     sync_runs(site)
+    put_alerts(site, now)
     if state == "old_fields":
         for name in ("nodes", "demand", "holders", "serve", "jobs"):
             site.store.put_reading(name, {"of": "another version"}, now)
@@ -66,6 +70,18 @@ def put_readings(site: Site, at: datetime) -> None:
     }
     for name, value in values.items():
         site.store.put_reading(name, value, at)
+
+
+def put_alerts(site: Site, now: datetime) -> None:
+    """Alerts about the run, and by a rule that another version knows, with hostile words."""
+    about = (("NanLoss", "run", RUN), (HOSTILE, "endpoint", HOSTILE), ("HeadLost", "cluster", ""))
+    found = [
+        Finding(rule=rule, subject=subject_of(kind, name), text=HOSTILE, mend=HOSTILE, since=now)
+        for rule, kind, name in about
+    ]
+    settle(site.store, found, now)
+    state = WatchState(notes=(f"could not look: {HOSTILE}",))
+    site.store.put_reading(ALERTS, state.model_dump(mode="json"), now)
 
 
 def put_job(site: Site, now: datetime) -> None:
