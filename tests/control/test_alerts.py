@@ -2,12 +2,15 @@
 
 import json
 import logging
+import socket
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from heliostat.control import webhook
+from heliostat.control import alert_watch, webhook
 from heliostat.control.alert_watch import READING, AlertWatch, read_watch
 from heliostat.control.alerts import (
     RUNBOOK,
@@ -28,6 +31,7 @@ from heliostat.control.roles import Actor
 from heliostat.control.run_index import sync_runs
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
+from heliostat.endpoints import DeploymentRecord, Endpoint, write_record
 from heliostat.errors import AccessError, ConfigError
 from heliostat.job_folder import log_path
 from heliostat.records import Provenance, Run
@@ -293,6 +297,52 @@ def test_an_unreadable_endpoint_record_is_said_and_stops_nothing_else(site):
     turn(site)
     assert rules_of(site) == ["NanLoss"]
     assert "EndpointDown" in notes_of(site)
+
+
+def put_endpoint(site: Site, port: int, **changes) -> None:
+    endpoint = Endpoint(
+        name="chat", url=f"http://127.0.0.1:{port}", model_id="chat", app_name="chat", needs_key=False,
+        record_uri="", startup_seconds=1.0,
+    )  # fmt: skip
+    values = {
+        "endpoint": endpoint, "status": "running", "artifact_id": "model-1", "artifact_uri": "", "config": {},
+        "engine": "openvino", "started_at": now(), "provenance": Provenance.collect(),
+    }  # fmt: skip
+    write_record(site.workspace, DeploymentRecord(**values | changes))
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Somebody who takes calls and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_an_endpoint_whose_gateway_is_away_is_told_when_that_lasts_a_minute(site):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    put_endpoint(site, port)
+    turn(site)
+    assert rules_of(site) == []
+    state = read_watch(site.store).value
+    older = {"seen": {key: at - 61 for key, at in state.seen.items()}}
+    site.store.put_reading(READING, state.model_dump(mode="json") | older, now())
+    turn(site)
+    assert rules_of(site) == ["EndpointDown"]
+    put_endpoint(site, port, status="gone", stopped_at=now())  # as 'heliostat endpoints forget' does
+    turn(site)
+    assert rules_of(site) == []
+
+
+def test_a_gateway_that_hangs_holds_up_neither_the_collector_nor_other_rules(site, silent_port, monkeypatch):
+    monkeypatch.setattr(alert_watch, "WAIT_SECONDS", 0.1)
+    put_endpoint(site, silent_port)
+    put_run(site, [float("nan")])
+    began = time.monotonic()
+    turn(site)
+    assert time.monotonic() - began < 3
+    assert rules_of(site) == ["NanLoss"]
+    assert "the gateways have not answered yet" in notes_of(site)
 
 
 def put_job(site: Site, job_id: str, **changes) -> None:
