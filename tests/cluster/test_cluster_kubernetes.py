@@ -110,7 +110,8 @@ def test_what_is_named_exists(folder, secrets):
     there = {(each["kind"], each["metadata"]["name"]) for each in [*ALL["base"], *ALL[folder]]}
     for manifest in ALL[folder]:
         text = json.dumps(manifest)
-        for name, key in re.findall(r'"secretKeyRef": \{"name": "([^"]+)", "key": "([^"]+)"', text):
+        wanted = r'"secretKeyRef": \{"name": "([^"]+)", "key": "([^"]+)"(?!, "optional": true)'
+        for name, key in re.findall(wanted, text):
             assert key in secrets[name]["stringData"]
         for name in re.findall(r'"(?:secretName|secretRef": \{"name)": "([^"]+)"', text):
             assert name in secrets

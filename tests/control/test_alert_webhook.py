@@ -17,6 +17,7 @@ from heliostat.control.alert_watch import READING, AlertWatch, read_watch
 from heliostat.control.alerts import Alert, Change
 from heliostat.control.collector import Collector
 from heliostat.control.job_records import JobRecord, add_job
+from heliostat.control.local_nodes import Ports, environment
 from heliostat.control.sites import Site
 from heliostat.control.webhook import MOST_TRIES, VARIABLE, Post, post_due, posts_of, shown
 
@@ -196,6 +197,11 @@ def test_an_address_that_is_none_is_said_without_it(monkeypatch, address):
     assert "verysecret" not in " ".join(notes)
     assert "verysecret" not in shown(address)
     assert len(waiting) <= 1
+
+
+def test_jobs_on_a_local_cluster_do_not_get_the_address(chat, tmp_path):
+    ports = Ports(gcs=1, dashboard=2, client=3, autoscaler_metrics=4, dashboard_metrics=5)
+    assert SECRET not in str(environment("mark", tmp_path, tmp_path / "token", None, ports))
 
 
 def test_what_a_person_wrote_calls_nobody_and_links_nowhere():

@@ -39,6 +39,8 @@ _NO_COMMANDS = (
     "rsync_filter",
 )
 """Ray wants these lists of every cluster, also where nothing is set up over SSH."""
+KEPT_FROM_JOBS = ("HELIOSTAT_ALERT_WEBHOOK",)
+"""Secrets of whoever starts the cluster, which no job on it needs."""
 LEAST_STORE_BYTES = 150_000_000
 MOST_STORE_BYTES = 2_000_000_000
 
@@ -103,7 +105,11 @@ def environment(
     mark: str, folder: Path, token_path: Path, workspace: str | None, ports: Ports
 ) -> dict[str, str]:
     """What the nodes and everything on them inherit. The token is in it by its file's path only."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RAY_") and name not in KEPT_FROM_JOBS
+    }
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     told = {"HELIOSTAT_WORKSPACE": workspace} if workspace else {}
     return {
