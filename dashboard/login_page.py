@@ -47,10 +47,10 @@ async def login(request: Request) -> Response:
     wait = _throttle.wait_seconds(*keys)
     if wait:
         return _login_form(request, target, "login.wait", 429, math.ceil(wait))
+    _throttle.failed(*keys)  # before the password is looked at, so that guesses sent at once count too
     async with HASHES_AT_ONCE:
         opened = await asyncio.to_thread(door().log_in, name, fields.get("password", ""))
     if opened is None:
-        _throttle.failed(*keys)
         return _login_form(request, target, "login.wrong", 401)
     _throttle.succeeded(*keys)
     response = RedirectResponse(target, 303)

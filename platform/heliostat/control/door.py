@@ -126,7 +126,7 @@ class Door:
 
     def form_fits(self, nonce: str, token: str) -> bool:
         """Whether a form was drawn for the browser that holds `nonce`."""
-        return bool(nonce) and hmac.compare_digest(self.form_token(nonce), token)
+        return bool(nonce) and token.isascii() and hmac.compare_digest(self.form_token(nonce), token)
 
     def _cookie_key(self) -> bytes:
         return secret_key(self.accounts.path.with_name(f"{self.accounts.path.stem}.key"))
