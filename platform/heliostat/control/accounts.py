@@ -110,11 +110,13 @@ class Accounts:
         """End an account and all its sessions; `guard` as for `add`.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is none of that name, or others would be left without an admin.
         """
 
         def change(accounts: dict[str, Account]) -> None:
-            del accounts[_known(accounts, name)]
+            gone = accounts.pop(_known(accounts, name))
+            if gone.role == "admin" and accounts:  # without any account the local way is open again
+                _keep_an_admin(accounts, name)
 
         self._change(change, guard)
 
@@ -134,12 +136,14 @@ class Accounts:
         """Give an account another role, and end its sessions; `guard` as for `add`.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is none of that name, or nobody would be left who is an admin.
         """
 
         def change(accounts: dict[str, Account]) -> None:
             old = accounts[_known(accounts, name)]
             accounts[name] = old.model_copy(update={"role": role, "stamp": secrets.token_hex(8)})
+            if old.role == "admin":
+                _keep_an_admin(accounts, name)
 
         self._change(change, guard)
 
@@ -210,6 +214,14 @@ def _known(accounts: dict[str, Account], name: str) -> str:
         there = ", ".join(sorted(accounts)) or "none"
         raise ConfigError(f"there is no user {name}; there are: {there}")
     return name
+
+
+def _keep_an_admin(accounts: dict[str, Account], name: str) -> None:
+    if all(account.role != "admin" for account in accounts.values()):
+        raise ConfigError(
+            f"{name} is the last admin; make somebody else one before: "
+            "'heliostat dashboard user role NAME admin'"
+        )
 
 
 def as_role(word: str) -> Role:
