@@ -103,9 +103,15 @@ def _admission(keeper: Door, connection: HTTPConnection) -> Admission | None:
         return keeper.local()
     if keeper.way == "proxy":
         client = connection.client
-        return keeper.by_proxy(client.host if client else None, dict(connection.headers))
+        return keeper.by_proxy(client.host if client else None, _said_once(connection.headers))
     cookie = connection.cookies.get(SESSION_COOKIE)
     return keeper.by_cookie(cookie) if cookie else None
+
+
+def _said_once(headers: Headers) -> dict[str, str]:
+    """Headers by name. One that comes twice counts as not sent: a proxy that adds its own to what came with
+    the request would let everybody say who he is."""
+    return {name: value for name, value in headers.items() if len(headers.getlist(name)) == 1}
 
 
 def _put_admission(scope: Scope, sealed: str | None) -> None:

@@ -149,6 +149,34 @@ def test_a_proxy_is_believed_from_its_own_address_only():
     assert proxy.actor("10.0.0.5", {}) is None
 
 
+def test_a_proxy_with_a_secret_is_believed_only_when_it_sends_it(tmp_path):
+    file = tmp_path / "secret"
+    file.write_text("sixteen and more characters\n")
+    file.chmod(0o600)
+    proxy = ProxyLogin(trusted=("127.0.0.0/8",), default_role="viewer", secret_file=file)
+    named = {"x-forwarded-user": "anna"}
+    assert proxy.actor("127.0.0.1", named) is None
+    assert proxy.actor("127.0.0.1", named | {"x-heliostat-proxy-secret": "sixteen and more"}) is None
+    right = named | {"x-heliostat-proxy-secret": "sixteen and more characters"}
+    assert proxy.actor("127.0.0.1", right).user == "anna"
+    assert proxy.actor("10.0.0.1", right) is None
+    file.unlink()
+    assert proxy.actor("127.0.0.1", right) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [(None, 0, "No such file"), ("short", 0o600, "16 characters"), ("x" * 32, 0o644, "chmod 600")],
+)
+def test_a_proxys_secret_that_is_none_is_refused(tmp_path, content, mode, says):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+        file.chmod(mode)
+    with pytest.raises(ValueError, match=says):
+        ProxyLogin(trusted=("127.0.0.1",), secret_file=file)
+
+
 def test_trusting_everybody_is_refused():
     with pytest.raises(ValueError, match="everybody"):
         ProxyLogin(trusted=("0.0.0.0/0",))

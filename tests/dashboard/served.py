@@ -153,6 +153,12 @@ def buttons(messages: list[ForwardMsg]) -> dict[str, str]:
     return {one.button.label: one.button.id for one in elements if one.WhichOneof("type") == "button"}
 
 
+def lines(messages: list[ForwardMsg]) -> list[str]:
+    """The plain texts on a page."""
+    elements = [message.delta.new_element for message in messages]
+    return [one.text.body for one in elements if one.WhichOneof("type") == "text"]
+
+
 def _url(process: subprocess.Popen, log: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while True:
