@@ -1,6 +1,7 @@
 """A recipe: one YAML file with a section for each stage, from raw text to an endpoint."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -19,6 +20,7 @@ from heliostat.data.config import DataConfig
 from heliostat.evaluation.config import EvaluateConfig
 from heliostat.models.scratch_config import DeepseekMoeModel, LlamaModel, Model, TrainedTokenizer
 from heliostat.serving.config import ServeConfig
+from heliostat.text.concealing import holds_password
 from heliostat.training.adapter_config import VIRTUAL_TOKENS
 from heliostat.training.config import RewardObjective, TrainConfig
 from heliostat.tuning.config import TuneConfig
@@ -41,6 +43,18 @@ NEEDS = {
     "compress": ("data",),
     "serve": (),
 }
+
+
+def _texts(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text below `values`, with the key it stands under."""
+    if isinstance(values, str):
+        yield key, values
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            yield from _texts(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for place, value in enumerate(values):
+            yield from _texts(value, f"{key}.{place}")
 
 
 class PretrainStage(Config):
@@ -163,6 +177,17 @@ class Recipe(Config):
     )
     serve: ServeConfig | None = None
     question: str | None = Field(default=None, description="asked over HTTP when the endpoint stands")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_passwords(cls, values: Any) -> Any:
+        for key, url in _texts(values):
+            if holds_password(url):
+                raise ValueError(
+                    f"{key} holds a password, which would be written into every record of this recipe; "
+                    "leave it out, and set the environment variable that its library reads, on every node"
+                )
+        return values
 
     @field_validator("compress", mode="before")
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from heliostat.errors import ArtifactError, StorageError
+from heliostat.errors import ArtifactError, ConfigError, StorageError
 from heliostat.records import (
     CERTIFICATE_NAME,
     Artifact,
@@ -29,6 +29,7 @@ from heliostat.records import (
     first_problem,
     now,
 )
+from heliostat.text.concealing import holds_password, without_secrets
 
 STAGING_PREFIX = ".staging-"
 
@@ -66,8 +67,17 @@ class Storage:
 
     @classmethod
     def at(cls, root: str | Path) -> "Storage":
-        """A storage at a path or URI; local paths become absolute so that workers find them too."""
+        """A storage at a path or URI; local paths become absolute so that workers find them too.
+
+        Raises:
+            ConfigError: a URI holds a password, which every record of what is made there would show.
+        """
         text = str(root).removeprefix("file://")
+        if holds_password(text):
+            raise ConfigError(
+                f"{without_secrets(text)}: the password would be written into every record; leave it out, "
+                "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or their like"
+            )
         if not is_remote(text):
             return cls(str(Path(text).expanduser().resolve()))
         place, mark, options = text.partition("?")

@@ -18,6 +18,7 @@ from typing import Any
 
 from heliostat.errors import TrackingError
 from heliostat.records import Run, Status
+from heliostat.text.concealing import without_secrets
 from heliostat.workspace import Workspace
 
 EXPERIMENT = "heliostat"
@@ -204,9 +205,13 @@ def check_reachable(uri: str) -> None:
 
     try:
         httpx.get(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # httpx's own words for a refusal, or for a URL that is none, repeat the URL with its password.
+        why = str(error) if isinstance(error, httpx.TransportError) else type(error).__name__
+        if isinstance(error, httpx.HTTPStatusError):
+            why = f"HTTP {error.response.status_code}"
         raise TrackingError(
-            f"no tracking server answers at {uri} ({error}); "
+            f"no tracking server answers at {without_secrets(uri)} ({why}); "
             "start it with 'mlflow server', or unset MLFLOW_TRACKING_URI"
         ) from None
 
@@ -286,7 +291,7 @@ def _create_run(client: Any, run: Run, parent: str | None) -> str:
 
 def _refusal(uri: str, error: Exception) -> str:
     """What a store says, in one line; SQLAlchemy puts the database's own words behind some of its own."""
-    shown = re.sub(r"//([^/:@]*):[^/@]*@", r"//\1:***@", uri)
+    shown = without_secrets(uri)
     lines = str(error).splitlines() or [type(error).__name__]
     reason = next((line for line in lines if re.match(r"\(\w+\.\w*Error\)", line)), lines[0])
     if "disk is full" in reason:

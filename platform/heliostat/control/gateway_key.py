@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliostat.errors import ServingError
+from heliostat.text.concealing import is_sendable
 from heliostat.workspace import Workspace
 
 KEY_VARIABLE = "HELIOSTAT_API_KEY"
@@ -23,16 +24,19 @@ class GatewayKey:
 
 
 def key_of_shell() -> GatewayKey | None:
-    """The key in $HELIOSTAT_API_KEY, if there is one."""
-    value = os.environ.get(KEY_VARIABLE, "").strip()
-    return GatewayKey(value, KEY_VARIABLE) if value else None
+    """The key in $HELIOSTAT_API_KEY, if there is one.
+
+    Raises:
+        ServingError: what is there is no key.
+    """
+    return _key(os.environ.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE)
 
 
 def find_gateway_key(workspace: Workspace) -> GatewayKey | None:
     """The shell's key, else the one in the workspace's file, else None.
 
     Raises:
-        ServingError: others can read the file, or it cannot be read.
+        ServingError: others can read the file, it cannot be read, or what is there is no key.
     """
     if (key := key_of_shell()) is not None:
         return key
@@ -45,6 +49,16 @@ def find_gateway_key(workspace: Workspace) -> GatewayKey | None:
         value = path.read_text().strip()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ServingError(f"{path}: the key cannot be read: it is no text") from None
+    except OSError as error:
         raise ServingError(f"{path}: the key cannot be read: {error}") from None
-    return GatewayKey(value, str(path)) if value else None
+    return _key(value, str(path))
+
+
+def _key(value: str, source: str) -> GatewayKey | None:
+    if value and not is_sendable(value):
+        raise ServingError(
+            f"what {source} holds is no key: it has line breaks or characters that are not ASCII"
+        )
+    return GatewayKey(value, source) if value else None

@@ -1,7 +1,7 @@
 """Login by a proxy in front of the dashboard that speaks OpenID Connect and names the user in headers.
 
 The headers count from the proxy's own addresses only: anybody else could write them too. Where others share
-such an address (127.0.0.1 is everybody's on a machine with several users), a secret tells the proxy from them.
+such an address (127.0.0.1 is everybody's on a machine), a secret tells the proxy from them.
 """
 
 import hmac

@@ -11,6 +11,7 @@ import httpx
 from heliostat.control.answers import mapping, mappings
 from heliostat.control.auth_token import WHERE_IT_BELONGS, find_auth_token
 from heliostat.errors import ClusterError
+from heliostat.text.concealing import holds_password, without_secrets
 
 MINIMUM_RAY = (2, 60)
 """The release this code is written for (Train V2, token authentication); pyproject.toml pins the same."""
@@ -26,7 +27,7 @@ class RayApi:
         """Prepare to talk to `address` (`http://head:8265`); nothing is sent yet.
 
         Raises:
-            ClusterError: this is not an HTTP address, or the token's file cannot be read.
+            ClusterError: this is not an HTTP address, it holds a password, or there is no reading the token.
         """
         self.address = _normalise(address)
         self._token = find_auth_token()
@@ -186,5 +187,10 @@ def _normalise(address: str) -> str:
     elif scheme not in ("http", "https"):
         raise ClusterError(
             f"address '{address}': jobs go to the dashboard's HTTP port, for example http://127.0.0.1:8265"
+        )
+    if holds_password(address):
+        raise ClusterError(
+            f"address {without_secrets(address)}: commands and records show the address of a cluster; "
+            f"leave the password out and put the cluster's token into {WHERE_IT_BELONGS}"
         )
     return address.rstrip("/")

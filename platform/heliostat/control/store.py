@@ -18,10 +18,10 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from heliostat.control import tables
-from heliostat.control.masking import masked
 from heliostat.control.readings import Ok, Reading, Unavailable
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
+from heliostat.text.concealing import without_secrets
 from heliostat.tracking import SQLITE
 from heliostat.workspace import Workspace
 
@@ -140,6 +140,10 @@ class Store:
     def _engine(self) -> Engine:
         try:
             engine = create_engine(self.url, pool_pre_ping=True)
+        except ValueError:  # whose words are a piece of the URL, which may be one of the password
+            raise StoreError(
+                f"{VARIABLE} is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
+            ) from None
         except (SQLAlchemyError, ImportError) as error:  # ImportError: no driver
             raise StoreError(self._refusal(error)) from None
         if engine.dialect.name == "sqlite":
@@ -176,7 +180,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The address without what is secret in it."""
-        return masked(self.url)
+        return without_secrets(self.url)
 
     def _refusal(self, error: Exception) -> str:
         lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.data.steps.perplexity import Scorer, ServedPerplexity
 from heliostat.errors import ModelError
+from heliostat.text.concealing import is_sendable
 
 if TYPE_CHECKING:
     import httpx
@@ -96,7 +97,7 @@ def _client(config: ServedPerplexity, seconds: float) -> "httpx.Client":
     headers = {}
     if config.key_variable:
         key = os.environ.get(config.key_variable, "").strip()  # mounted secrets end with a newline
-        if not (key and key.isascii() and key.isprintable()):
+        if not is_sendable(key):
             raise ModelError(
                 f"perplexity: the environment variable {config.key_variable} holds no key; set it to that of "
                 f"{config.url}, here and on every node of the cluster"

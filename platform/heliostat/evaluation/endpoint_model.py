@@ -8,6 +8,7 @@ from typing import Any
 from heliostat.errors import EvaluationError
 from heliostat.evaluation.config import ServedModel
 from heliostat.evaluation.requests import Answer, Continue, Request
+from heliostat.text.concealing import is_sendable
 
 MOST_STOPS = 4  # OpenAI's limit
 
@@ -20,7 +21,7 @@ class EndpointModel:
         import httpx
 
         key = os.environ.get(served.key_variable or "", "").strip()
-        if served.key_variable and not key:
+        if served.key_variable and not is_sendable(key):
             raise EvaluationError(
                 f"the environment variable {served.key_variable} holds no key for {served.url}; set it here "
                 "and on every node of the cluster"

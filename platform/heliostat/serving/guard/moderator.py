@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.serving.guard.config import ModeratorRule
 from heliostat.serving.guard.rules import Finding
+from heliostat.text.concealing import is_sendable
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +40,10 @@ async def ask_moderator(
 async def _ask(client: "httpx.AsyncClient", rule: ModeratorRule, texts: Sequence[str]) -> bool:
     headers = {"Content-Type": "application/json"}
     if rule.token_variable:
-        headers["Authorization"] = f"Bearer {os.environ.get(rule.token_variable, '')}"
+        token = os.environ.get(rule.token_variable, "").strip()  # mounted secrets end with a newline
+        if not is_sendable(token):
+            raise ValueError(f"the environment variable {rule.token_variable} holds no token")
+        headers["Authorization"] = f"Bearer {token}"
     # ASCII only: a surrogate that stands alone has no UTF-8, but has an escape in JSON.
     body = json.dumps({"input": list(texts), "rule": rule.id}).encode()
     content = bytearray()
