@@ -153,6 +153,18 @@ def test_a_moderator_decides_and_its_errors_are_decided_for_it(
     assert moderator.asked == [({"input": ["hello \ud800"], "rule": "mod"}, "Bearer abc")]
 
 
+def test_a_moderators_token_is_sent_without_its_line_break_and_never_logged(moderator, monkeypatch, caplog):
+    moderator.answer = (200, b'{"flagged": false}')
+    url = f"http://127.0.0.1:{moderator.server_port}/"
+    monkeypatch.setenv("MODERATOR_TOKEN", "abc\n")  # as a mounted secret ends
+    assert not review(url, on_error="block", token_variable="MODERATOR_TOKEN").blocked
+    assert moderator.asked[0][1] == "Bearer abc"
+    monkeypatch.setenv("MODERATOR_TOKEN", "planted\nplanted")
+    assert review(url, on_error="block", token_variable="MODERATOR_TOKEN").blocked
+    assert "MODERATOR_TOKEN holds no token" in caplog.text
+    assert "planted" not in caplog.text
+
+
 def test_a_slow_moderator_is_not_waited_for(moderator):
     moderator.answer = (200, b'{"flagged": false}')
     moderator.wait.clear()

@@ -51,6 +51,7 @@ def set_canary(actor: Actor, workspace: Workspace, name: str, weight: float, url
         ConfigError: there is no such endpoint, or the weight is none.
         ServingError: its gateway does not answer, or refuses.
     """
+    require(actor, ROLE, DOING["canary"])
     if not 0 <= weight <= 100:
         raise ConfigError(f"weight {weight:g}: give a percentage from 0 to 100")
     return _change(actor, workspace, name, "canary", {"weight": weight}, url)
@@ -70,6 +71,7 @@ def scale(
     actor: Actor, workspace: Workspace, name: str, bounds: tuple[int, int], url: str | None = None
 ) -> Done:
     """Have from `bounds[0]` to `bounds[1]` replicas of each version; errors as `set_canary`."""
+    require(actor, ROLE, DOING["scale"])
     fewest, most = bounds
     if not (0 <= fewest <= most and most >= 1):
         raise ConfigError(

@@ -73,6 +73,7 @@ def submit_text(
     Raises:
         what `submit_job` does.
     """
+    require(actor, "operator", "submit jobs")
     asked = submission or Submission(Path())
     with tempfile.TemporaryDirectory(prefix="heliostat-recipe-") as folder:
         path = Path(folder) / f"{name}.yaml"
@@ -103,6 +104,7 @@ def clone_job(site: Site, actor: Actor, job_id: str, overrides: tuple[str, ...])
         AccessError: this actor may not.
         ConfigError: there is no such job, it has no recipe on record, or the changes are wrong.
     """
+    require(actor, "operator", "submit jobs")
     job = job_of(site.store, job_id)
     if job.recipe is None:
         raise ConfigError(f"{job_id} was not handed in through Heliostat: its recipe is not on record")
