@@ -24,10 +24,10 @@ from heliostat.control.collector import (
 from heliostat.control.demand import Demand
 from heliostat.control.holders import Holder
 from heliostat.control.holdings import Holding, Owner, endpoints_by_application, read_holdings
-from heliostat.control.masking import masked
 from heliostat.control.nodes import Node
 from heliostat.control.readings import Ok, Reading, Unavailable, latest
 from heliostat.control.serve_state import ServeApplication, ServeDeployment, ServeState
+from heliostat.text.concealing import without_secrets
 
 T = TypeVar("T")
 UP_LOCAL = "heliostat cluster up local --nodes 3"
@@ -69,7 +69,7 @@ def connection(reading: Reading[str]) -> str:
         st.markdown(f":green[:material/check_circle:] {t('cluster.answers')}")
     last = latest(reading)
     version = t("cluster.ray", version=plain(last.value)) if last else ""
-    st.caption(" · ".join(filter(None, (plain(masked(site.address or "")), version))))
+    st.caption(" · ".join(filter(None, (plain(without_secrets(site.address or "")), version))))
     return reading.reason if isinstance(reading, Unavailable) else ""
 
 
@@ -265,5 +265,5 @@ def live() -> None:
 
 st.title(t("app.page.cluster"))
 live()
-address = ["--address", masked(site.address)] if site.address else []
+address = ["--address", without_secrets(site.address)] if site.address else []
 command_line("heliostat", "cluster", "status", *address)

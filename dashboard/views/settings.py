@@ -18,8 +18,8 @@ from heliostat.control.connection import Attempt, try_connection
 from heliostat.control.doctor_packages import installed_versions
 from heliostat.control.endpoint_actions import workspace_words
 from heliostat.control.job_queue import Limits, change_limits, read_limits
-from heliostat.control.masking import masked
 from heliostat.control.readings import Ok, take
+from heliostat.text.concealing import without_secrets
 
 PACKAGES = ("streamlit", "ray", "torch")
 MOST_JOBS = 100_000
@@ -34,7 +34,7 @@ of_workspace = workspace_words(site.workspace)
 def connection() -> None:
     """Which cluster, whether it answers, and how to name another."""
     st.header(t("settings.connection"), anchor=False)
-    address = masked(site.address) if site.address else ""
+    address = without_secrets(site.address) if site.address else ""
     st.code(address or t("settings.no_address"), language=None, wrap_lines=True)
     reading = read_cluster(site.store)
     version = shown(reading)
@@ -84,7 +84,7 @@ def place() -> None:
     """Where what is made lies, and what is known of it."""
     st.header(t("settings.place"), anchor=False)
     st.caption(t("settings.workspace"))
-    st.code(masked(site.workspace.storage.root), language=None, wrap_lines=True)
+    st.code(without_secrets(site.workspace.storage.root), language=None, wrap_lines=True)
     st.caption(t("settings.database"))
     st.code(site.store.shown, language=None, wrap_lines=True)
 

@@ -13,9 +13,7 @@ from heliostat.control.account_actions import (
 )
 from heliostat.control.accounts import Accounts
 from heliostat.control.connection import try_connection
-from heliostat.control.masking import masked
 from heliostat.control.roles import Actor
-from heliostat.control.store import Store
 from heliostat.errors import AccessError, ConfigError
 
 ADMIN = Actor("ada", "admin")
@@ -48,9 +46,9 @@ def test_only_an_admin_may_look_at_accounts_or_change_them(accounts, role):
 
 def test_the_last_admin_can_be_neither_removed_nor_demoted(accounts):
     add_account(accounts, ADMIN, "bob", "operator", PASSWORD)
-    with pytest.raises(ConfigError, match="no admin would be left"):
+    with pytest.raises(ConfigError, match="is the last admin"):
         remove_account(accounts, ADMIN, "ada")
-    with pytest.raises(ConfigError, match="no admin would be left"):
+    with pytest.raises(ConfigError, match="is the last admin"):
         change_role(accounts, ADMIN, "ada", "viewer")
     assert [(each.name, each.role) for each in list_accounts(accounts, ADMIN)] == [
         ("ada", "admin"),
@@ -100,19 +98,3 @@ def test_what_is_listed_holds_nothing_of_a_password(accounts):
 def test_a_viewer_may_not_make_the_server_ask_the_cluster():
     with pytest.raises(AccessError, match="may not test the connection"):
         try_connection(Actor("eve", "viewer"), "http://127.0.0.1:9")
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("postgresql+psycopg://u:s3cr@t/x?y@db/name", "postgresql+psycopg://u:***@db/name"),
-        ("postgresql://db/name?user=u&password=s3cret&sslmode=require", None),
-        ("s3://KEY:s3cret@bucket/work?region=eu", "s3://KEY:***@bucket/work?region=eu"),
-        ("s3://bucket/w?secret_key=s3cret&scheme=http", "s3://bucket/w?secret_key=***&scheme=http"),
-        ("sqlite:////data/a@b/control.db", "sqlite:////data/a@b/control.db"),
-        ("http://127.0.0.1:8265", "http://127.0.0.1:8265"),
-    ],
-)
-def test_an_address_is_shown_without_its_secrets(address, shown):
-    assert masked(address) == (shown or "postgresql://db/name?user=u&password=***&sslmode=require")
-    assert "s3cr" not in Store(address).shown

@@ -67,6 +67,8 @@ def refusal(kind: type[HeliostatError], doing) -> str:
         ("redis://:pw@host:6379/0", "redis://:***@host:6379/0"),
         ("sqlite:////folder/x.db", "sqlite:////folder/x.db"),
         ("http://host:8265", "http://host:8265"),
+        ("s3://bucket/w?secret_key=pw&scheme=http", "s3://bucket/w?secret_key=***&scheme=http"),
+        ("/folder/a:b@c", "/folder/a:b@c"),
         ("no url", "***"),
     ],
 )
