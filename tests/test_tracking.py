@@ -111,6 +111,33 @@ def test_the_first_step_behind_each_interruption_is_marked_in_the_plain_file_alo
     assert RESUMED not in tracker._client.get_run(run_id).data.metrics
 
 
+def test_steps_that_nobody_took_are_handed_in_when_the_store_answers_by_a_resumed_run_too(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    told: list[str] = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = Tracker(f"http://127.0.0.1:{closed.getsockname()[1]}", at_once=False)
+        killed = MetricWriter(away, run_id, tmp_path, told.append)
+        for step in (1, 2, 3):
+            killed.write({step: {"loss": float(step)}})
+    assert len(told) == 1, "it is said once"
+    assert told[0].startswith("no tracking server answers at http://127.0.0.1")
+    assert told[0].endswith("training goes on, and hands in what MLflow missed when it answers")
+    MetricWriter(tracker, run_id, tmp_path).write({3: {"loss": 30.0}, 4: {"loss": 4.0}})
+    assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 4.0)]
+
+
+def test_a_store_that_never_came_back_is_told_of_at_the_end(tracker, tmp_path):
+    told: list[str] = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = Tracker(f"http://127.0.0.1:{closed.getsockname()[1]}", at_once=False)
+        writer = MetricWriter(away, "0123", tmp_path / "train-0123", told.append)
+        writer.write({1: {"loss": 1.0}, 2: {"loss": 2.0}})
+        writer.close()
+    assert told[1:] == ["MLflow lacks 2 step(s) of train-0123; metrics.jsonl has them"]
+
+
 def test_a_store_whose_making_was_interrupted_is_made_afresh(tmp_path, monkeypatch):
     file = tmp_path / "mlflow.db"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from heliostat.config import Config, explain_difference
-from heliostat.errors import ArtifactError, HeliostatError, StoppedError
+from heliostat.errors import ArtifactError, HeliostatError, StoppedError, TrackingError
 from heliostat.job_folder import note_run
 from heliostat.locks import gate, lock, note_use, using
 from heliostat.overwriting import refuse_overwriting
@@ -97,8 +97,11 @@ class StageRun:
         return local_folder_of(self.workspace, self.path)
 
     def log(self, metrics: dict[str, float], step: int = 0) -> None:
-        """Record metrics with the tracker and in the run's record."""
-        self.tracker.log(self.tracking_run_id, metrics, step)
+        """Record metrics with the tracker and in the run's record; a tracker that is away loses no work."""
+        try:
+            self.tracker.log(self.tracking_run_id, metrics, step)
+        except TrackingError as error:
+            logger.warning("%s; the figures of %s stand in its record", error, self.record.id)
         self.record = self.record.model_copy(update={"metrics": self.record.metrics | metrics})
 
     def keep_local_folder(self) -> None:
@@ -221,7 +224,10 @@ def _on_record(workspace: Workspace, request: Request) -> Iterator[StageRun]:
         raise
     run.record = run.record.model_copy(update={"status": "finished", "finished_at": now()})
     run.save()
-    run.tracker.finish(run.tracking_run_id, "finished")
+    try:
+        run.tracker.finish(run.tracking_run_id, "finished")
+    except TrackingError as error:
+        logger.warning("%s; %s has finished all the same", error, run.record.id)
 
 
 def _start(workspace: Workspace, request: Request) -> StageRun:

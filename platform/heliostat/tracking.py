@@ -11,8 +11,9 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,30 @@ SQLITE = "sqlite:///"
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
+ASK_AGAIN_SECONDS = 30.0
+"""After which a store that is away is asked again; a silent one holds a run up for five seconds each time."""
+_MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""With MLflow's own a run stood still for six minutes, and longer, when its server had gone."""
+logger = logging.getLogger(__name__)
 
 
 class Tracker:
     """Writes runs and their metrics to one MLflow store."""
 
-    def __init__(self, uri: str) -> None:
-        """Connect to a store; creating a new SQLite store takes some seconds, once.
+    def __init__(self, uri: str, at_once: bool = True) -> None:
+        """Connect to a store, `at_once` or when it is first used; creating a new SQLite store takes some
+        seconds, once.
 
         Raises:
             TrackingError: nothing answers at the URI.
         """
         self.uri = uri
-        self._client = connect(uri)
+        if at_once:
+            self._client  # noqa: B018 the property connects
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self.uri)
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Tracker":
@@ -91,8 +103,10 @@ class Tracker:
 
     @contextmanager
     def _in_one_line(self) -> Iterator[Any]:
+        client = self._client
+        check_reachable(self.uri)
         with refusals_in_one_line(self.uri):
-            yield self._client
+            yield client
 
 
 class MetricWriter:
@@ -100,17 +114,28 @@ class MetricWriter:
 
     Used from one process only: the training controller's. A resumed run repeats the steps behind its last
     checkpoint; what was written of them before is replaced, so that each step stands once. The first step
-    of each resumption bears `RESUMED` in the plain file.
+    of each resumption bears `RESUMED` in the plain file. A run does not wait for MLflow: steps that it did
+    not take are handed in later, by a resumed run too.
     """
 
-    def __init__(self, tracker: Tracker, tracking_run_id: str, folder: Path) -> None:
-        """`folder` is the run's folder on this machine; the writers open at the first step."""
+    def __init__(
+        self,
+        tracker: Tracker,
+        tracking_run_id: str,
+        folder: Path,
+        tell: Callable[[str], None] = logger.warning,
+    ) -> None:
+        """`folder` is the run's folder on this machine; the writers open at the first step. `tell` hears when
+        MLflow goes away and comes back."""
         folder.mkdir(parents=True, exist_ok=True)
         self._tracker = tracker
         self._run_id = tracking_run_id
         self._folder = folder
+        self._tell = tell
         self._board: Any = None
         self._last_step = 0
+        self._owed: dict[int, dict[str, float]] = {}
+        self._away_until: float | None = None
 
     def write(self, rows: dict[int, dict[str, float]]) -> None:
         """Record some steps' metrics, each by its step; what is no number stands in the plain file only."""
@@ -123,26 +148,53 @@ class MetricWriter:
             for step, row in rows.items():
                 mark = {RESUMED: 1.0} if step == resumed else {}
                 stream.write(json.dumps({"step": step, "time": time.time(), **row, **mark}) + "\n")
-        finite = {
-            step: {name: value for name, value in row.items() if math.isfinite(value) and name != RESUMED}
-            for step, row in rows.items()
-        }
-        self._tracker.log_steps(self._run_id, finite)
+        finite = {step: _finite(row) for step, row in rows.items()}
+        self._owed |= finite
+        if self._away_until is None or time.monotonic() >= self._away_until:
+            self._hand_in()
         for step, row in finite.items():
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what TensorBoard's writer still holds; without this its last second may be lost. What is
-        written later counts as resumed."""
+        """Write out what TensorBoard's writer still holds; without this its last second may be lost. MLflow is
+        asked a last time to take what it did not. What is written later counts as resumed."""
         if self._board is not None:
             self._board.close()
             self._board = None
+        if self._owed:
+            self._hand_in()
+        if self._owed:
+            self._tell(
+                f"MLflow lacks {len(self._owed)} step(s) of {self._folder.name}; {METRICS_FILE} has them"
+            )
+
+    def _hand_in(self) -> None:
+        try:
+            self._tracker.log_steps(self._run_id, self._owed)
+        except TrackingError as error:
+            if self._away_until is None:
+                self._tell(f"{error}; training goes on, and hands in what MLflow missed when it answers")
+            self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
+            return
+        if self._away_until is not None:
+            self._tell(f"MLflow answers again, and has the {len(self._owed)} step(s) that it missed")
+        self._owed, self._away_until = {}, None
+
+    def _missed(self, kept: list[dict[str, float]]) -> dict[int, dict[str, float]]:
+        """The steps of an earlier attempt that MLflow was away for; all, where it does not say."""
+        try:
+            known = {step for step, _ in self._tracker.history(self._run_id, "loss")} if kept else set()
+        except TrackingError:
+            known = set()
+        rows = {int(row["step"]): row for row in kept if row["step"] not in known}
+        return {step: _finite(row) for step, row in rows.items()}
 
     def _open(self, first_step: int) -> None:
         from tensorboardX import SummaryWriter
 
-        self.close()
+        if self._board is not None:
+            self._board.close()
         # flush_secs, because flush() leaves behind what the writer's own thread has not taken up yet; the
         # suffix, because a file opened again within the same second would replace the first.
         self._board = SummaryWriter(
@@ -155,6 +207,13 @@ class MetricWriter:
         rewritten = self._folder / f"{METRICS_FILE}.rewritten"
         rewritten.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
         rewritten.replace(self._folder / METRICS_FILE)
+        self._owed = self._missed(kept)
+
+
+def _finite(row: dict[str, float]) -> dict[str, float]:
+    """A step's metrics as MLflow takes them: no infinity, and nothing that is about the row."""
+    about = ("step", "time", RESUMED)
+    return {name: value for name, value in row.items() if name not in about and math.isfinite(value)}
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -238,6 +297,8 @@ def refusals_in_one_line(uri: str) -> Iterator[None]:
 
 
 def _client(uri: str) -> Any:
+    for name, value in _MLFLOW_PATIENCE.items():
+        os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient

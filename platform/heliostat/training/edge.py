@@ -99,9 +99,12 @@ class MetricsCallback(UserCallback):
     def _writer(self) -> MetricWriter:
         if not hasattr(self, "_opened"):
             exit_without_destructors()
-            tracker = Tracker(self.tracker_uri)
-            self._opened = MetricWriter(tracker, self.tracking_run_id, Path(self.folder))
+            tracker = Tracker(self.tracker_uri, at_once=False)
+            self._opened = MetricWriter(tracker, self.tracking_run_id, Path(self.folder), self._tell)
         return self._opened
+
+    def _tell(self, message: str) -> None:
+        note_finding(Path(self.folder), Finding("tracking", 0, message, "warn"))
 
 
 def _over_workers(ranks: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -42,9 +42,9 @@ def _validate(work: TrainingJob, trained: Path, run_folder: Path, step: int) -> 
     inputs = work.objective_inputs("float32")
     prepared = load_trained(inputs, trained)
     metrics = held_out_metrics(prepared, config, work.config.micro_batch_size)
-    Tracker(work.tracker_uri).log(work.tracking_run_id, metrics, step)
     written = [asdict(sample) for sample in samples(prepared, inputs, config)]
     report = {"step": step, **metrics, "samples": written}
     text = json.dumps(report, ensure_ascii=False, indent=1)
     Storage.at(run_folder).write_bytes(f"{SAMPLES_FOLDER}/step-{step:07d}.json", text.encode())
+    Tracker(work.tracker_uri).log(work.tracking_run_id, metrics, step)  # last: it may be away
     return metrics
