@@ -6,9 +6,9 @@ import time
 
 import httpx
 import pytest
-from tests.serving.endpoints import versions_of, wait_for_replicas
+from tests.serving.endpoints import REPLICA_SECONDS, versions_of, wait_for_replicas
 from tests.serving.test_serving_deploy import publish_quantized
-from tests.serving.under_load import Load
+from tests.serving.under_load import MESSAGES, Load
 
 from heliostat.config import Resources
 from heliostat.control.serving import change_endpoint, endpoints_at
@@ -16,6 +16,7 @@ from heliostat.errors import ServingError
 from heliostat.serving.config import OpenVINOEngineConfig, ScalingConfig, ServeConfig
 from heliostat.serving.guard.config import GuardConfig, WordsRule
 from heliostat.serving.run import deploy_model, shutdown_endpoint
+from heliostat.storage import artifact_folder
 from heliostat.workspace import Workspace
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -93,6 +94,38 @@ def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
         seen = load.outcomes.kinds["ok"]
         load.wait_for(lambda outcomes: outcomes.kinds["ok"] > seen + 10)
     assert set(load.outcomes.kinds) == {"ok"}, load.outcomes.failures  # cut streams go on elsewhere
+
+
+def test_an_answer_whose_replica_is_killed_and_cannot_come_back_ends_in_one_line_until_it_can(
+    ray_cluster, rolling_workspace, tiny_openvino_folder
+):
+    quantized = publish_quantized(rolling_workspace, tiny_openvino_folder, "lost")
+    config = CONFIG.model_copy(update={"name": "lost", "wait_for_replica_seconds": 4})
+    endpoint = deploy_model(config, quantized, rolling_workspace)
+    there, away = artifact_folder(quantized), artifact_folder(quantized).with_name("away")
+    asked = {"model": "lost", "messages": MESSAGES, "max_tokens": 150, "temperature": 0, "stream": True}
+    line = "no replica came up within 4 s; ask again later, or see 'heliostat serve status'"
+    try:
+        (replica,) = wait_for_replicas(endpoint, 1)
+        with httpx.stream("POST", f"{endpoint.base_url}/chat/completions", json=asked, timeout=60) as answer:
+            events = answer.iter_lines()
+            next(events)
+            there.rename(away)
+            os.kill(replica["process"], signal.SIGKILL)
+            killed_at = time.monotonic()
+            last = [event for event in events if event][-1]
+        assert line in last
+        print(f"a stream ends {time.monotonic() - killed_at:.1f} s after its replica")
+        refused = httpx.post(f"{endpoint.base_url}/chat/completions", json=asked, timeout=60)
+        assert refused.status_code == 503
+        assert line in refused.json()["error"]["message"]
+        away.rename(there)
+        mended_at = time.monotonic()
+        while ask_for(endpoint, "light") != 200:
+            assert time.monotonic() < mended_at + REPLICA_SECONDS
+        print(f"answers {time.monotonic() - mended_at:.1f} s after its files are back")
+    finally:
+        shutdown_endpoint(endpoint)
 
 
 def test_an_endpoint_at_rest_wakes_grows_with_its_work_and_rests_again(

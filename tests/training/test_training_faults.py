@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_artifacts import pack, publish_dataset, publish_model
-from tests.training.running import at_step, history, run_folder
+from tests.training.running import at_step, history, run_folder, training_workers
 
 from heliostat.errors import TrainingError
 from heliostat.models.adapters import copy_tokenizer
@@ -173,6 +173,41 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(
     record = json.loads((run_folder(workspace) / "run.json").read_text())
     assert record["attempts"] == 2
     assert sum(entry["time"] < stopped_at for entry in history(workspace)) >= 10, "from a checkpoint"
+
+
+def test_a_worker_that_is_killed_once_too_often_is_one_line_and_the_next_run_goes_on(
+    ray_cluster, training_inputs, workspace
+):
+    config = TrainConfig(
+        adapter=LoraAdapter(r=4), max_steps=400, checkpoint={"every_steps": 20}, max_failures=0
+    )
+    killed_at: list[float] = []
+
+    def kill() -> None:
+        killed_at.append(time.time())
+        training_workers()[0].kill()
+
+    killer = at_step(workspace, 60, kill)
+    with pytest.raises(TrainingError) as raised:
+        train_model(config, training_inputs.model, training_inputs.dataset, workspace)
+    said_after = time.time() - killed_at[0]
+    killer.join()
+    assert re.fullmatch(
+        r"training stopped: worker \d+: its process was killed or its host is gone \(max_failures: 0\); "
+        rf"state is kept in {run_folder(workspace)}, run again to go on from it",
+        one_line(raised),
+    )
+    assert (
+        train_model(config, training_inputs.model, training_inputs.dataset, workspace).facts["steps"] == 400
+    )
+    entries = history(workspace)
+    assert [entry["step"] for entry in entries] == list(range(1, 401))
+    again = next(entry for entry in entries if entry["time"] > killed_at[0] + said_after)
+    assert again["step"] > 40, "from a checkpoint"
+    print(
+        f"said after {said_after:.1f} s; the next run's first step, {again['step']}, "
+        f"{again['time'] - killed_at[0]:.1f} s after the loss"
+    )
 
 
 def test_sigterm_saves_the_last_step_before_the_run_ends(training_inputs, tmp_path):
