@@ -1,4 +1,4 @@
-"""The runbook has a page for each failure, and quotes only lines that the code prints."""
+"""The runbook has a page for each failure; it and README's table quote only lines that the code prints."""
 
 import ast
 import re
@@ -10,6 +10,9 @@ from tests.cluster.manifests import ROOT
 TEXT = (ROOT / "cluster" / "RUNBOOK.md").read_text()
 PAGES = dict(re.findall(r"(?ms)^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT))
 QUOTED = re.findall(r"(?m)^> (.+)$", TEXT)
+README = (ROOT / "README.md").read_text()
+(TABLE,) = re.findall(r"(?ms)^### When something fails\n(.*?)^##", README)
+FAULTS = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"(?m)^\| (.+) \|$", TABLE)][1:]
 
 
 @cache
@@ -35,6 +38,31 @@ def unknown(line):
 @pytest.mark.parametrize("line", QUOTED)
 def test_a_quoted_line_is_what_the_code_prints(line):
     assert unknown(line) == []
+
+
+def test_readmes_table_has_each_fault():
+    assert [fault[0] for fault in FAULTS] == [
+        "a worker", "a node", "the head", "a replica", "the tracking database", "the disk, full", "a clock"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "seen", "done", "shown"), FAULTS)
+def test_readmes_lines_of_a_fault_are_what_the_code_prints_and_its_tests_exist(fault, seen, done, shown):
+    lines = [line for line in re.findall(r"`([^`]+)`", seen) if "..." in line]
+    assert lines
+    assert [part for line in lines for part in unknown(line)] == []
+    assert done
+    tests = re.findall(r"`([\w/]+\.py)::(\w+)`", shown)
+    assert tests
+    for file, name in tests:
+        assert name in functions(file), f"{file}::{name}"
+
+
+def functions(file):
+    """The names of a file's functions."""
+    return {
+        node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)
+    }
 
 
 def test_a_line_that_nothing_prints_is_found():
