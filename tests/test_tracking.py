@@ -127,15 +127,19 @@ def test_steps_that_nobody_took_are_handed_in_when_the_store_answers_by_a_resume
     assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 4.0)]
 
 
-def test_a_store_that_never_came_back_is_told_of_at_the_end(tracker, tmp_path):
+def test_a_run_that_ends_hands_in_what_was_missed_or_says_where_it_is(tracker, tmp_path):
+    run_id, folder = tracker.start(a_run()), tmp_path / "train-0123"
     told: list[str] = []
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         away = Tracker(f"http://127.0.0.1:{closed.getsockname()[1]}", at_once=False)
-        writer = MetricWriter(away, "0123", tmp_path / "train-0123", told.append)
-        writer.write({1: {"loss": 1.0}, 2: {"loss": 2.0}})
-        writer.close()
-    assert told[1:] == ["MLflow lacks 2 step(s) of train-0123; metrics.jsonl has them"]
+        writer = MetricWriter(away, run_id, folder, told.append)
+        writer.write({1: {"loss": 1.0}, 2: {"loss": 2.0, "gradient_norm": float("inf")}})
+        writer.catch_up()
+    assert told[1].startswith("no tracking server answers at http://127.0.0.1")
+    assert told[1].endswith(f"; {folder}/metrics.jsonl has the steps that MLflow lacks")
+    MetricWriter(tracker, run_id, folder).catch_up()
+    assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_store_whose_making_was_interrupted_is_made_afresh(tmp_path, monkeypatch):

@@ -32,6 +32,8 @@ METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
 ASK_AGAIN_SECONDS = 30.0
 """After which a store that is away is asked again; a silent one holds a run up for five seconds each time."""
+CAUGHT_UP_AT_ONCE = 200
+"""Steps that MLflow missed, handed in with those of one report: training waits meanwhile."""
 _MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """With MLflow's own a run stood still for six minutes, and longer, when its server had gone."""
 logger = logging.getLogger(__name__)
@@ -151,44 +153,45 @@ class MetricWriter:
         finite = {step: _finite(row) for step, row in rows.items()}
         self._owed |= finite
         if self._away_until is None or time.monotonic() >= self._away_until:
-            self._hand_in()
+            self._hand_in(len(finite) + CAUGHT_UP_AT_ONCE)
         for step, row in finite.items():
             for name, value in row.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what TensorBoard's writer still holds; without this its last second may be lost. MLflow is
-        asked a last time to take what it did not. What is written later counts as resumed."""
+        """Write out what TensorBoard's writer still holds; without this its last second may be lost. What is
+        written later counts as resumed."""
         if self._board is not None:
             self._board.close()
             self._board = None
-        if self._owed:
-            self._hand_in()
-        if self._owed:
-            self._tell(
-                f"MLflow lacks {len(self._owed)} step(s) of {self._folder.name}; {METRICS_FILE} has them"
-            )
 
-    def _hand_in(self) -> None:
+    def catch_up(self) -> None:
+        """Hand in what MLflow has not of the written steps; `tell` hears where it does not answer."""
         try:
-            self._tracker.log_steps(self._run_id, self._owed)
+            self._tracker.log_steps(self._run_id, self._missed(read_metrics(self._folder)))
+        except TrackingError as error:
+            self._tell(f"{error}; {self._folder / METRICS_FILE} has the steps that MLflow lacks")
+
+    def _hand_in(self, most: int) -> None:
+        steps = sorted(self._owed)[:most]
+        try:
+            self._tracker.log_steps(self._run_id, {step: self._owed[step] for step in steps})
         except TrackingError as error:
             if self._away_until is None:
                 self._tell(f"{error}; training goes on, and hands in what MLflow missed when it answers")
             self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
             return
         if self._away_until is not None:
-            self._tell(f"MLflow answers again, and has the {len(self._owed)} step(s) that it missed")
-        self._owed, self._away_until = {}, None
+            self._tell(f"MLflow answers again, and gets the {len(self._owed)} step(s) that it missed")
+        self._away_until = None
+        for step in steps:
+            del self._owed[step]
 
-    def _missed(self, kept: list[dict[str, float]]) -> dict[int, dict[str, float]]:
-        """The steps of an earlier attempt that MLflow was away for; all, where it does not say."""
-        try:
-            known = {step for step, _ in self._tracker.history(self._run_id, "loss")} if kept else set()
-        except TrackingError:
-            known = set()
-        rows = {int(row["step"]): row for row in kept if row["step"] not in known}
-        return {step: _finite(row) for step, row in rows.items()}
+    def _missed(self, written: list[dict[str, float]]) -> dict[int, dict[str, float]]:
+        if not written:
+            return {}
+        known = {step for step, _ in self._tracker.history(self._run_id, "loss")}
+        return {int(row["step"]): _finite(row) for row in written if row["step"] not in known}
 
     def _open(self, first_step: int) -> None:
         from tensorboardX import SummaryWriter
@@ -207,7 +210,10 @@ class MetricWriter:
         rewritten = self._folder / f"{METRICS_FILE}.rewritten"
         rewritten.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
         rewritten.replace(self._folder / METRICS_FILE)
-        self._owed = self._missed(kept)
+        try:
+            self._owed = self._missed(kept)
+        except TrackingError:  # a step that is handed in twice stands there once
+            self._owed = {int(row["step"]): _finite(row) for row in kept}
 
 
 def _finite(row: dict[str, float]) -> dict[str, float]:

@@ -152,7 +152,7 @@ def run_training(
         except TrainingFailedError as error:
             job = replace(job, config=_config_that_fits(job.config, error, run))
     done = int(result.metrics["steps"][-1]["step"])
-    _write_what_a_kill_left_out(run, result.metrics["steps"])
+    _write_what_was_left_out(run, result.metrics["steps"])
     if done < steps:
         _say_why_stopped(run.local_folder, done, steps, job.pause_after)
     with result.checkpoint.as_directory() as checkpoint:
@@ -309,17 +309,18 @@ def _follow(folder: Path, steps: int, job: TrainingJob, follower: Follower | Non
             look()
 
 
-def _write_what_a_kill_left_out(run: StageRun, reported: list[dict[str, float]]) -> None:
+def _write_what_was_left_out(run: StageRun, reported: list[dict[str, float]]) -> None:
     """Ray notes a checkpoint before the callback writes its steps, and a run whose last one is noted makes no
-    step again."""
+    step again. And MLflow may have been away."""
     known = {row["step"] for row in read_metrics(run.local_folder)}
     rows = {int(row["step"]): dict(row) for row in reported if row["step"] not in known}
+    writer = MetricWriter(run.tracker, run.tracking_run_id, run.local_folder)
     if rows:
         for row in rows.values():
             del row["step"]
-        writer = MetricWriter(run.tracker, run.tracking_run_id, run.local_folder)
         writer.write(rows)
         writer.close()
+    writer.catch_up()
 
 
 def _say_why_stopped(folder: Path, done: int, steps: int, pause_after: int | None) -> NoReturn:
