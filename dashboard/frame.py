@@ -1,13 +1,11 @@
 """The frame: navigation, who is logged in, language and theme, and the line on how the cluster does."""
 
-import html
-
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from dashboard.language import LANGUAGES
 from dashboard.pages import there
-from dashboard.parts.links import look_link
+from dashboard.parts.links import look_link, quiet_link
 from dashboard.parts.pieces import say_done
 from dashboard.session import Session, current
 from dashboard.started import door
@@ -50,7 +48,7 @@ def _foot(session: Session) -> None:
     theme = "light" if session.dark else "dark"
     links.append(look_link("theme", theme, t(f"app.theme.{theme}")))
     if door().way == "accounts":
-        links.append(f'<a href="/logout">{html.escape(t("app.log_out"))}</a>')
+        links.append(quiet_link("/logout", t("app.log_out")))
     with st.container(key="foot", gap="xxsmall"):
         st.text(f"{session.actor.user} · {role}")
         st.html(f"<small>{' &nbsp;·&nbsp; '.join(links)}</small>")

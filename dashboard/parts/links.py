@@ -98,4 +98,9 @@ def pick(label: str, options: Sequence[str], key: str, **more: Any) -> str:
 
 def look_link(what: str, value: str, label: str) -> str:
     """HTML of a link that keeps a language or a theme for this browser and comes back."""
-    return f'<a href="/look?{html.escape(what)}={html.escape(value)}">{html.escape(label)}</a>'
+    return quiet_link(f"/look?{what}={value}", label)
+
+
+def quiet_link(path: str, label: str) -> str:
+    """HTML of a link in the colour around it: a browser's blue cannot be read on a dark page."""
+    return f'<a href="{html.escape(path)}" style="color: inherit">{html.escape(label)}</a>'

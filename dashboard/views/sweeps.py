@@ -33,6 +33,11 @@ root = session.site.workspace.storage.root
 def show_list() -> None:
     """All sweeps, or why there is none."""
     st.title(t("sweeps.title"))
+    st.fragment(listing, run_every=LIVE_SECONDS)()
+
+
+def listing() -> None:
+    """The table, which changes while something is searched."""
     reading = sweeps_of(root)
     if isinstance(reading, Unavailable):
         unavailable(reading)
