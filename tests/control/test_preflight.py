@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from heliostat.control import preflight_data
 from heliostat.control.preflight import Preflight, lines_of, preflight
 from heliostat.driver import Driver
 from heliostat.endpoints import DeploymentRecord, Endpoint, write_record
@@ -30,6 +31,12 @@ SHAPE = {
     "tie_word_embeddings": True,
 }
 ROW = {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """What a check says is tested here, not how busy the machine is."""
+    monkeypatch.setattr(preflight_data, "SAMPLE_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -267,12 +274,14 @@ def test_a_damaged_tokenizer_is_a_line(folder, check, tiny_model_folder):
 
 @pytest.mark.heavy
 def test_all_of_it_takes_five_seconds_and_loads_neither_torch_nor_ray(check, folder, tiny_model_folder):
+    """Of work: what a clock on the wall says here depends on the tests beside this one."""
     check()
     code = (
-        "import sys, time\nstarted = time.monotonic()\n"
+        "import os, sys\n"
         "from heliostat.control.preflight import preflight\n"
         f"found = preflight('recipe.yaml', ('model={tiny_model_folder}',))\n"
-        "print(time.monotonic() - started, found.checks)\n"
+        "took = os.times()\n"
+        "print(took.user + took.system + took.children_user + took.children_system, found.checks)\n"
         "print(*(name.partition('.')[0] for name in sys.modules))"
     )
     times = []
