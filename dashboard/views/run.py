@@ -5,7 +5,7 @@ from dashboard.charts.metric import Line
 from dashboard.parts import curve_panel, run_resources, run_samples
 from dashboard.parts.alert_view import alert_lines
 from dashboard.parts.deployment_form import deploy_button
-from dashboard.parts.links import section
+from dashboard.parts.links import go, section
 from dashboard.parts.pieces import Tile, command_line, confirm, status_badge, status_text, tiles
 from dashboard.parts.states import acting, empty, health_banner
 from dashboard.parts.table import table
@@ -58,9 +58,9 @@ def _to_list() -> None:
     st.switch_page("views/runs.py")
 
 
-def head(page: WorkPage) -> None:
-    """Name, state, what can be done."""
-    line = page.line
+def head(work_id: str) -> None:
+    """Name, state, and what it waits for."""
+    line = open_work(site, work_id).line
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text(line.name)
         status_badge(line.state)
@@ -129,6 +129,13 @@ def stepper(page: WorkPage) -> None:
         left = page.num_stages - len(page.stages)
         if left > 0 and not ended:
             st.markdown(f":gray[{t('run.to_come', n=left)}]", width="content")
+
+
+def sweep_link(page: WorkPage) -> None:
+    """The way to the trials, where it searches hyperparameters."""
+    sweep = next((run.id for run in page.line.runs if run.stage == "tune"), None)
+    if sweep and st.button(t("run.sweep"), icon=":material/tune:", key="run_sweep"):
+        go("sweeps", sweep=sweep)
 
 
 def figures(page: WorkPage) -> None:
@@ -293,6 +300,7 @@ def body(work_id: str) -> None:
     page = open_work(site, work_id)
     alert_lines(session, subjects_of(page))
     stepper(page)
+    sweep_link(page)
     figures(page)
     failure(page)
     parts = {"curves": curves, "logs": logs, "samples": samples, "stages": stages, "config": config}
@@ -310,6 +318,7 @@ health_banner(read_cluster(site.store))
 opened = page_of(asked)
 ended_at_first = opened is None or opened.line.ended
 if opened is not None:
-    head(opened)
-    actions(opened)
-    st.fragment(body, run_every=None if ended_at_first else "2s")(asked)
+    every = None if ended_at_first else "2s"
+    st.fragment(head, run_every=every)(asked)
+    actions(opened)  # not drawn anew by itself: no button moves under a finger
+    st.fragment(body, run_every=every)(asked)

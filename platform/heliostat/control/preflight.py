@@ -83,7 +83,8 @@ def _question(part: Part, setting: Setting) -> Question:
                 )
                 return [replace(check, mend=mend) for check in said]
             raise
-        return [ok(part.name, "; ".join(lines), findings=lines)] if lines else []
+        words = "; ".join(line.removeprefix(f"{part.name}: ") for line in lines)
+        return [ok(part.name, words, findings=lines)] if lines else []
 
     return Question(part.name, ask)
 
