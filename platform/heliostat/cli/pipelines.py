@@ -130,7 +130,7 @@ def follow(site: "Site", job_id: str) -> None:
 
     with _stoppable(f"heliostat jobs stop {job_id}", job_id):
         job = follow_job(site, job_id, _show)
-    _say_end(job_id, job.state, job.reason)
+    _say_end(job.id, job.state, job.reason)
 
 
 def _follow_straight(address: str, job_id: str) -> None:

@@ -24,7 +24,6 @@ from heliostat.control.alerts import drop_old_alerts
 from heliostat.control.cluster_course import EVERY_SECONDS, note_use, use_of
 from heliostat.control.job_queue import dispatch_due
 from heliostat.control.job_watch import sync_jobs
-from heliostat.control.jobs import retry_lost_jobs
 from heliostat.control.ray_api import RayApi
 from heliostat.control.ray_state import (
     Demand,
@@ -181,7 +180,7 @@ def _jobs(site: Site) -> str:
     assert site.address is not None, "nothing is asked without one"
     with RayApi(site.address) as api:
         version = api.check_version()
-        retry_lost_jobs(site, sync_jobs(site, api))
+        sync_jobs(site, api)
     dispatch_due(site)
     return version
 

@@ -60,7 +60,7 @@ class LogReader:
     def __init__(self, site: Site, job_id: str) -> None:
         """Nothing is read yet."""
         self._site = site
-        self._job_id = job_id
+        self.job_id = job_id
         self._offset = 0
         self._from_ray = False
 
@@ -68,7 +68,7 @@ class LogReader:
         """What was printed since the last time."""
         if not self._from_ray:
             with suppress(StorageError):
-                text, self._offset = read_log(storage_of(self._site, job), self._job_id, self._offset)
+                text, self._offset = read_log(storage_of(self._site, job), self.job_id, self._offset)
                 if text or self._offset:
                     return text
         if job.state not in ("QUEUED", "SUBMITTING", "PENDING") and self._site.address is not None:
@@ -82,7 +82,7 @@ class LogReader:
             return ""
         assert self._site.address is not None
         with suppress(ClusterError), RayApi(self._site.address) as api:
-            text = api.logs(self._job_id)
+            text = api.logs(self.job_id)
             new = text[self._offset :]
             self._from_ray, self._offset = True, len(text)
             return new

@@ -16,8 +16,8 @@ from heliostat.control.job_records import (
     add_job,
     change_job,
     find_jobs,
-    job_of,
 )
+from heliostat.control.job_retries import end_lost_job
 from heliostat.control.ray_api import RayApi
 from heliostat.control.sites import Site
 from heliostat.control.tables import jobs
@@ -42,7 +42,8 @@ _KILLED = (137, -9)
 
 
 def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
-    """Bring the record up to what Ray says now; returns the jobs that were lost by no fault of their own.
+    """Bring the record up to what Ray says now; returns the retries of jobs lost by no fault of their own,
+    which wait in the queue.
 
     Raises:
         ClusterError: the cluster does not answer; nothing was changed.
@@ -51,19 +52,18 @@ def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
     # The record first: what it says is with Ray must be in the answer that is asked for after it.
     active = find_jobs(site.store, JobFilter(states=ACTIVE))
     entries = {str(entry["submission_id"]): entry for entry in api.jobs() if entry.get("submission_id")}
-    lost = []
+    retries = []
     for job in active:
         entry = entries.get(job.id)
         if entry is not None:
-            if _note(site, api, job, entry):
-                lost.append(job_of(site.store, job.id))
+            retries.append(_note(site, api, job, entry))
         elif job.state != "SUBMITTING":
-            change_job(site.store, job.id, LOST, state="LOST", reason=LOST, ended_at=datetime.now(UTC))
-            lost.append(job_of(site.store, job.id))
+            gone = {"state": "LOST", "reason": LOST, "ended_at": datetime.now(UTC)}
+            retries.append(end_lost_job(site.store, job.id, job.state, gone))
     release_stale_claims(site, set(entries))
     for job_id in set(entries) - _on_record(site, list(entries)):
         _adopt(site, api, entries[job_id])
-    return tuple(lost)
+    return tuple(retry for retry in retries if retry is not None)
 
 
 def explain_end(entry: dict[str, Any]) -> str:
@@ -82,15 +82,15 @@ def explain_end(entry: dict[str, Any]) -> str:
     return message or "failed without a word"
 
 
-def _note(site: Site, api: RayApi, job: JobRecord, entry: dict[str, Any]) -> bool:
-    """Bring one job's record up to Ray's entry; whether the cluster lost it."""
+def _note(site: Site, api: RayApi, job: JobRecord, entry: dict[str, Any]) -> JobRecord | None:
+    """Bring one job's record up to Ray's entry; its retry where the cluster lost it."""
     status = str(entry.get("status"))
     if job.state == "STOPPING" and status not in FINAL:
-        return False
+        return None
     if status == job.state:
         if status == "RUNNING":
             keep_ray_log(site, api, job)
-        return False
+        return None
     changes: dict[str, Any] = {"state": status, "reason": "" if status == "RUNNING" else _pending(entry)}
     changes["started_at"] = _time(entry.get("start_time")) or job.started_at
     says = status.lower()
@@ -99,8 +99,10 @@ def _note(site: Site, api: RayApi, job: JobRecord, entry: dict[str, Any]) -> boo
         changes |= {"reason": reason, "ended_at": _time(entry.get("end_time")) or datetime.now(UTC)}
         says = f"{says}: {reason}" if reason else says
         keep_ray_log(site, api, job, at_end=True)
+        if status == "FAILED" and str(entry.get("error_type")) in _CLUSTERS_FAULT:
+            return end_lost_job(site.store, job.id, job.state, changes)
     change_job(site.store, job.id, says, **changes)
-    return status == "FAILED" and str(entry.get("error_type")) in _CLUSTERS_FAULT
+    return None
 
 
 def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from heliostat.control.job_log import LogReader
 from heliostat.control.job_queue import check_priority, dispatch_due, keep_packages
 from heliostat.control.job_records import JobRecord, add_job, change_job, claim_job, job_of
+from heliostat.control.job_retries import again, own_retry
 from heliostat.control.job_watch import sync_jobs
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.roles import Actor, require
 from heliostat.control.sites import Site
-from heliostat.control.submissions import Prepared, Submission, new_id, prepare
+from heliostat.control.submissions import Prepared, Submission, prepare
 from heliostat.errors import ClusterError, ConfigError
 
 RETRIES = 1
@@ -94,7 +94,7 @@ def retry_job(site: Site, actor: Actor, job_id: str) -> JobRecord:
     job = job_of(site.store, job_id)
     if not job.ended:
         raise ConfigError(f"{job_id} is {job.state}; stop it before it is tried again")
-    return _enter(site, _again(job, actor.user, RETRIES))
+    return _enter(site, again(job, actor.user, RETRIES))
 
 
 def clone_job(site: Site, actor: Actor, job_id: str, overrides: tuple[str, ...]) -> JobRecord:
@@ -152,7 +152,8 @@ def change_priority(site: Site, actor: Actor, job_id: str, priority: int) -> Job
 def follow_job(site: Site, job_id: str, show: Callable[[str], None], poll_seconds: float = 1.0) -> JobRecord:
     """Hand each new piece of a job's output to `show` until it has ended; returns how it ended.
 
-    Needs nobody else: it serves the queue while it waits. Short silences of the cluster are waited out.
+    Needs nobody else: it serves the queue while it waits. Short silences of the cluster are waited out. Where
+    the cluster lost the job and it is tried again by itself, the retry is followed, and returned.
 
     Raises:
         ConfigError: there is no such job.
@@ -171,16 +172,20 @@ def follow_job(site: Site, job_id: str, show: Callable[[str], None], poll_second
         except Unreachable as error:
             if time.monotonic() - heard > PATIENCE_SECONDS:
                 raise ClusterError(
-                    f"lost sight of job {job_id}, which may still be running: {error}"
+                    f"lost sight of job {log.job_id}, which may still be running: {error}"
                 ) from None
-        job = job_of(site.store, job_id)
+        job = job_of(site.store, log.job_id)
         if job.state == "QUEUED" and job.reason and job.reason != said:
             said = job.reason
-            show(f"job {job_id} {said}\n")
+            show(f"job {job.id} {said}\n")
         if piece := log.more(job):
             show(piece)
         if job.ended:
-            return job
+            retry = own_retry(site.store, job)
+            if retry is None:
+                return job
+            show(f"job {job.id} {job.state}: {job.reason}\n")
+            log = LogReader(site, retry)
         time.sleep(poll_seconds)
 
 
@@ -209,37 +214,6 @@ def _enter(site: Site, job: JobRecord) -> JobRecord:
     add_job(site.store, job, f"handed in by {job.user}{of}")
     dispatch_due(site)
     return job_of(site.store, job.id)
-
-
-def _again(job: JobRecord, user: str, retries_left: int) -> JobRecord:
-    """The record of the same job under a new id.
-
-    Raises:
-        ConfigError: it was not handed in through Heliostat.
-    """
-    if job.request is None:
-        raise ConfigError(f"{job.id} was not handed in through Heliostat; hand it in again as it was before")
-    now = datetime.now(UTC)
-    changes: dict[str, Any] = {"id": new_id(job.name), "state": "QUEUED", "reason": "", "user": user}
-    changes |= {"request": {**job.request, "submission_id": changes["id"]}, "retries_left": retries_left}
-    changes |= {"parent": job.id, "relation": "retry", "created_at": now, "changed_at": now}
-    return job.model_copy(update={**changes, "started_at": None, "ended_at": None})
-
-
-def retry_lost_jobs(site: Site, lost: tuple[JobRecord, ...]) -> tuple[JobRecord, ...]:
-    """Hand in again what the cluster lost, as often as that is allowed; who owns a job owns its retry."""
-    again = []
-    for job in lost:
-        if job.retries_left > 0 and job.request is not None:
-            record = _enter(site, _again(job, job.user, job.retries_left - 1))
-            change_job(
-                site.store,
-                job.id,
-                f"tried again as {record.id}",
-                reason=f"{job.reason}; tried again as {record.id}",
-            )
-            again.append(record)
-    return tuple(again)
 
 
 def _address(site: Site) -> str:
