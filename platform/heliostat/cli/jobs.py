@@ -66,23 +66,38 @@ def logs(
 ) -> None:
     """Print a job's output, kept even when the cluster is gone."""
     from heliostat.cli.pipelines import follow as follow_to_the_end
+    from heliostat.cli.pipelines import follow_straight
     from heliostat.control.job_log import LogReader
     from heliostat.control.job_records import job_of
+    from heliostat.control.ray_api import RayApi
+    from heliostat.control.sites import address_of
 
-    site = _site(workspace, address)
-    if follow:
+    site = _recorded(workspace, address)
+    if site is not None and follow:
         follow_to_the_end(site, job_id)
-    else:
+    elif site is not None:
         print(LogReader(site, job_id).more(job_of(site.store, job_id)), end="")
+    elif follow:
+        follow_straight(address_of(address), job_id)
+    else:
+        with RayApi(address_of(address)) as api:
+            print(api.logs(job_id), end="")
 
 
 @app.command()
 def stop(job_id: JobId, address: Address = None, workspace: WorkspaceRoot = None) -> None:
     """Ask a job to end; it saves its last step first. One that waits never starts."""
     from heliostat.control.jobs import stop_job
+    from heliostat.control.ray_jobs import stop_job as stop_straight
     from heliostat.control.roles import local_actor
+    from heliostat.control.sites import address_of
 
-    job = stop_job(_site(workspace, address), local_actor(), job_id)
+    site = _recorded(workspace, address)
+    if site is None:
+        told = stop_straight(address_of(address), job_id)
+        print(f"{job_id} {'STOPPING' if told else 'had ended before'}")
+        return
+    job = stop_job(site, local_actor(), job_id)
     print(f"{job.id} {job.state}")
 
 
@@ -163,13 +178,36 @@ def limits(
 
 
 def _site(workspace: str | None, address: str | None) -> "Site":
-    """The site of the options; its jobs are brought up to what the cluster says, where one answers."""
+    """The site of the options; its jobs are brought up to what the cluster says, where one answers.
+
+    Raises:
+        ConfigError: the workspace, and with it the record, is not to be seen from here.
+    """
+    from heliostat.errors import ConfigError
+    from heliostat.workspace import Workspace
+
+    site = _recorded(workspace, address)
+    if site is None:
+        raise ConfigError(
+            f"{Workspace.resolve(workspace).storage.root}: not to be seen from here, and the record of jobs "
+            "lies in it; work where it is, name its database in HELIOSTAT_DATABASE, or ask 'ray job list'"
+        )
+    return site
+
+
+def _recorded(workspace: str | None, address: str | None) -> "Site | None":
+    """The same; None where the record is not to be seen from here, and only Ray can be asked."""
+    import os
+
     from heliostat.control.job_watch import sync_jobs
     from heliostat.control.ray_api import RayApi, Unreachable
-    from heliostat.control.sites import Site
+    from heliostat.control.sites import ADDRESS_VARIABLE, Site, recorded_site
+    from heliostat.workspace import Workspace
 
-    site = Site.open(workspace, address)
-    if site.address is not None:
+    cluster = address or os.environ.get(ADDRESS_VARIABLE)
+    there = os.path.isdir(Workspace.resolve(workspace).storage.root)
+    site = Site.open(workspace, cluster) if there or not cluster else recorded_site(workspace, cluster)
+    if site is not None and site.address is not None:
         try:
             with RayApi(site.address) as api:
                 sync_jobs(site, api)

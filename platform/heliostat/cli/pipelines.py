@@ -111,7 +111,7 @@ def submit(
         job_id = submit_straight(cluster, submission)
         print(f"job {job_id} submitted to {cluster}", flush=True)
         if not no_wait:
-            _follow_straight(cluster, job_id)
+            follow_straight(cluster, job_id)
         return
 
     from heliostat.control.jobs import submit_job
@@ -133,7 +133,8 @@ def follow(site: "Site", job_id: str) -> None:
     _say_end(job.id, job.state, job.reason)
 
 
-def _follow_straight(address: str, job_id: str) -> None:
+def follow_straight(address: str, job_id: str) -> None:
+    """The same for a job of which no record is to be seen here: Ray's own log, while it has it."""
     from heliostat.control.ray_jobs import follow_job
 
     with _stoppable(f"ray job stop --address {address} {job_id}", job_id):

@@ -55,8 +55,17 @@ def recorded_site(workspace: str | None, address: str) -> Site | None:
     place = Workspace.resolve(workspace)
     if os.environ.get(VARIABLE):
         return Site(place, Store.of(place), address)
-    named = workspace or os.environ.get("HELIOSTAT_WORKSPACE")
-    here = is_this_machine(address)
-    if place.storage.remote or not (here or (named and os.path.isdir(place.storage.root))):
+    named = bool(workspace or os.environ.get("HELIOSTAT_WORKSPACE"))
+    if place.storage.remote or not _holds_record(place.storage.root, is_this_machine(address), named):
         return None
     return Site(place, Store.of(place), address)
+
+
+def _holds_record(root: str, here: bool, named: bool) -> bool:
+    """Whether a workspace keeps record of jobs for a cluster, `here` or elsewhere; a new one may, here.
+
+    What answers here may be a port that is forwarded from elsewhere: a path whose folder is not here is left.
+    """
+    if os.path.isdir(root):
+        return here or named
+    return here and os.path.isdir(os.path.dirname(root))
