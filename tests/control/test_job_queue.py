@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from heliostat.control import job_queue
+from heliostat.control import kept_packages
 from heliostat.control.job_queue import (
     Limits,
     change_limits,
@@ -198,7 +198,7 @@ def test_jobs_are_found_by_state_person_and_part_of_the_name(site):
 def test_a_job_that_takes_packages_which_are_gone_fails_with_the_reason(site, recipe, monkeypatch):
     site = Site(site.workspace, site.store, "http://127.0.0.1:9")
     job = submit_job(site, ADA, Submission(recipe))
-    site.workspace.storage.delete(job_queue.PACKAGES)
+    site.workspace.storage.delete(kept_packages.FOLDER)
     dispatch_due(site)
     failed = job_of(site.store, job.id)
     assert failed.state == "FAILED"

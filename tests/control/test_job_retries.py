@@ -40,7 +40,7 @@ def running(site, tmp_path) -> JobRecord:
 
 
 def lose(site: Site, job: JobRecord) -> JobRecord | None:
-    return end_lost_job(site.store, job.id, "RUNNING", {**LOST, "ended_at": datetime.now(UTC)})
+    return end_lost_job(site, job.id, "RUNNING", {**LOST, "ended_at": datetime.now(UTC)})
 
 
 def test_a_lost_job_ends_in_words_and_its_retry_waits_in_the_queue(site, running):

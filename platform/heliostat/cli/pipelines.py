@@ -51,7 +51,10 @@ def run(
     place = Workspace.resolve(workspace)
     place.storage.check_writable()
     if (job_id := submission_id()) is not None:
+        from heliostat.control.kept_packages import keep_own_packages
+
         keep_output(place.storage, job_id)
+        keep_own_packages(place.storage)
 
     from heliostat.pipeline import run_pipeline
     from heliostat.ray_session import ray_session
@@ -139,7 +142,7 @@ def follow_straight(address: str, job_id: str) -> None:
 
     with _stoppable(f"ray job stop --address {address} {job_id}", job_id):
         job = follow_job(address, job_id, _show)
-    _say_end(job_id, job.status, job.message)
+    _say_end(job_id, job.status, "" if job.status == "SUCCEEDED" else job.message)
 
 
 def _show(text: str) -> None:

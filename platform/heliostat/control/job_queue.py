@@ -18,7 +18,7 @@ from heliostat.control.job_records import (
     find_jobs,
     job_of,
 )
-from heliostat.control.packages import Package
+from heliostat.control.kept_packages import read_packages
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.roles import Actor, require
 from heliostat.control.sites import Site
@@ -28,8 +28,6 @@ from heliostat.control.tables import jobs
 from heliostat.errors import ClusterError, ConfigError
 from heliostat.records import Record
 
-PACKAGES = "jobs/packages"
-"""What jobs took with them, by content: a retry runs the same code, however the checkout has changed."""
 LIMITS = "limits"
 CLAIM_SECONDS = 60.0
 """A process that took a job to send it, and was killed before it could, holds it for so long."""
@@ -108,18 +106,6 @@ def dispatch_due(site: Site) -> tuple[str, ...]:
     return tuple(sent)
 
 
-def keep_packages(site: Site, packages: tuple[Package, ...]) -> None:
-    """Keep what a job takes with it in the workspace, until it is its turn and for retries.
-
-    Raises:
-        StorageError: the workspace takes no more.
-    """
-    for package in packages:
-        path = f"{PACKAGES}/{package.name}"
-        if not site.workspace.storage.exists(path):
-            site.workspace.storage.write_bytes(path, package.content)
-
-
 def release_stale_claims(site: Site, known: set[str]) -> None:
     """Jobs that a killed process had taken to send: those Ray knows went out, the others go back.
 
@@ -165,7 +151,7 @@ def _send(site: Site, job_id: str) -> bool:
     try:
         request = _request_of(job)
         with RayApi(site.address) as api:
-            send(api, request, _packages(site, request))
+            send(api, request, read_packages(site.workspace.storage, request))
     except Unreachable as error:
         change_job(store, job_id, state="QUEUED", reason=f"waits for the cluster: {error}")
         return False
@@ -182,16 +168,3 @@ def _request_of(job: JobRecord) -> dict[str, Any]:
     if job.request is None:
         raise ConfigError(f"{job.id}: was not handed in through Heliostat, so there is nothing to send")
     return job.request
-
-
-def _packages(site: Site, request: dict[str, Any]) -> tuple[Package, ...]:
-    runtime_env = request["runtime_env"]
-    uris = [runtime_env["working_dir"], *runtime_env.get("py_modules", ())]
-    found = []
-    for uri in uris:
-        name = uri.rpartition("/")[2]
-        path = f"{PACKAGES}/{name}"
-        if not site.workspace.storage.exists(path):
-            raise ConfigError(f"{site.workspace.storage.uri(path)}: what the job takes with it is gone")
-        found.append(Package(name, site.workspace.storage.read_bytes(path)))
-    return tuple(found)

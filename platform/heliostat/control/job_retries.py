@@ -11,10 +11,15 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from heliostat.control.job_records import JobRecord, job_of
+from heliostat.control.kept_packages import are_kept
+from heliostat.control.sites import Site
 from heliostat.control.store import Store
 from heliostat.control.submissions import new_id
 from heliostat.control.tables import job_events, jobs
 from heliostat.errors import ConfigError
+
+RETRIES = 1
+"""How often a job is handed in again by itself when the cluster lost it. It goes on from its checkpoint."""
 
 
 def again(job: JobRecord, user: str, retries_left: int) -> JobRecord:
@@ -32,7 +37,7 @@ def again(job: JobRecord, user: str, retries_left: int) -> JobRecord:
     return job.model_copy(update={**changes, "started_at": None, "ended_at": None})
 
 
-def end_lost_job(store: Store, job_id: str, was: str, changes: dict[str, Any]) -> JobRecord | None:
+def end_lost_job(site: Site, job_id: str, was: str, changes: dict[str, Any]) -> JobRecord | None:
     """Note the end of a job that the cluster lost (`changes` say how), with its retry if one is left.
 
     Who owns a job owns its retry. None where another process noted the end before (its state is no longer
@@ -41,14 +46,15 @@ def end_lost_job(store: Store, job_id: str, was: str, changes: dict[str, Any]) -
     Raises:
         StoreError: the database is away; nothing is noted.
     """
-    job, now = job_of(store, job_id), datetime.now(UTC)
-    retry = again(job, job.user, job.retries_left - 1) if job.retries_left > 0 and job.request else None
+    job, now = job_of(site.store, job_id), datetime.now(UTC)
+    kept = job.request is not None and are_kept(site.workspace.storage, job.request)
+    retry = again(job, job.user, job.retries_left - 1) if kept and job.retries_left > 0 else None
     state, reason = str(changes["state"]), str(changes["reason"])
     events = [f"{state.lower()}: {reason}"]
     if retry is not None:
         events.append(_says(retry.id))
         changes = {**changes, "reason": f"{reason}; {_says(retry.id)}", "retries_left": 0}
-    with store.begin() as connection:
+    with site.store.begin() as connection:
         first = update(jobs).where(jobs.c.id == job_id, jobs.c.state == was)
         if connection.execute(first.values(changed_at=now, **changes)).rowcount != 1:
             return None

@@ -17,10 +17,11 @@ from heliostat.control.job_records import (
     change_job,
     find_jobs,
 )
-from heliostat.control.job_retries import end_lost_job
+from heliostat.control.job_retries import RETRIES, end_lost_job
 from heliostat.control.ray_api import RayApi
 from heliostat.control.sites import Site
 from heliostat.control.tables import jobs
+from heliostat.errors import StoreError
 
 LOST = "the cluster no longer knows this job: its head was started anew without its history"
 _CAUSES = {
@@ -59,7 +60,7 @@ def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
             retries.append(_note(site, api, job, entry))
         elif job.state != "SUBMITTING":
             gone = {"state": "LOST", "reason": LOST, "ended_at": datetime.now(UTC)}
-            retries.append(end_lost_job(site.store, job.id, job.state, gone))
+            retries.append(end_lost_job(site, job.id, job.state, gone))
     release_stale_claims(site, set(entries))
     for job_id in set(entries) - _on_record(site, list(entries)):
         _adopt(site, api, entries[job_id])
@@ -100,16 +101,18 @@ def _note(site: Site, api: RayApi, job: JobRecord, entry: dict[str, Any]) -> Job
         says = f"{says}: {reason}" if reason else says
         keep_ray_log(site, api, job, at_end=True)
         if status == "FAILED" and str(entry.get("error_type")) in _CLUSTERS_FAULT:
-            return end_lost_job(site.store, job.id, job.state, changes)
+            return end_lost_job(site, job.id, job.state, changes)
     change_job(site.store, job.id, says, **changes)
     return None
 
 
 def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
-    """Put a job on record that was handed in by other means, such as `ray job submit`."""
+    """Put a job on record that was handed in by other means: from where the workspace is not seen, or with
+    `ray job submit`."""
     metadata = entry.get("metadata") or {}
     started = _time(entry.get("start_time")) or datetime.now(UTC)
     status = str(entry.get("status"))
+    request = _request_of(entry) if metadata.get("recipe") else None
     job = JobRecord(
         id=str(entry["submission_id"]),
         name=str(metadata.get("recipe") or _recipe_of(str(entry.get("entrypoint") or ""))),
@@ -117,14 +120,28 @@ def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
         user=str(metadata.get("user") or "unknown"),
         state=status,
         reason=explain_end(entry),
+        request=request,
+        retries_left=RETRIES if request else 0,
         created_at=started,
         changed_at=datetime.now(UTC),
         started_at=started,
         ended_at=_time(entry.get("end_time")) if status in FINAL else None,
     )
-    add_job(site.store, job, "found on the cluster; handed in by other means")
+    try:
+        add_job(site.store, job, "found on the cluster; handed in by other means")
+    except StoreError:
+        if job.id in _on_record(site, [job.id]):  # another process found it at the same time
+            return
+        raise
     if status in FINAL:
         keep_ray_log(site, api, job, at_end=True)
+
+
+def _request_of(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """What was sent to Ray, as `submissions.prepare` makes it; None where Ray does not tell all of it."""
+    if not (entry.get("runtime_env") or {}).get("working_dir"):
+        return None
+    return {name: entry.get(name) for name in ("entrypoint", "submission_id", "runtime_env", "metadata")}
 
 
 def _recipe_of(entrypoint: str) -> str:

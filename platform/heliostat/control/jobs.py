@@ -11,18 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heliostat.control.job_log import LogReader
-from heliostat.control.job_queue import check_priority, dispatch_due, keep_packages
+from heliostat.control.job_queue import check_priority, dispatch_due
 from heliostat.control.job_records import JobRecord, add_job, change_job, claim_job, job_of
-from heliostat.control.job_retries import again, own_retry
+from heliostat.control.job_retries import RETRIES, again, own_retry
 from heliostat.control.job_watch import sync_jobs
+from heliostat.control.kept_packages import keep_packages
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.roles import Actor, require
 from heliostat.control.sites import Site
 from heliostat.control.submissions import Prepared, Submission, prepare
 from heliostat.errors import ClusterError, ConfigError
 
-RETRIES = 1
-"""How often a job is handed in again by itself when the cluster lost it. It goes on from its checkpoint."""
 PATIENCE_SECONDS = 120.0
 """How long a cluster may stay silent before following its job is given up."""
 
@@ -56,7 +55,7 @@ def submit_job(
     job = _new_record(prepared, actor, priority, within)
     if origin is not None:
         job = job.model_copy(update={"parent": origin.parent, "relation": origin.relation})
-    keep_packages(site, prepared.packages)
+    keep_packages(site.workspace.storage, prepared.packages)
     return _enter(site, job)
 
 

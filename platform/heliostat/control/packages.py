@@ -76,7 +76,12 @@ def pack_jobs(folder: Path, recipe: Path) -> tuple[Package, str, str]:
 def pack_source() -> Package | None:
     """This package's own source, which shadows whatever version the cluster has; None from a wheel."""
     checkout = source_checkout()
-    return _pack("heliostat", _files(checkout / "platform", "heliostat")) if checkout else None
+    return pack_folder("heliostat", checkout / "platform") if checkout else None
+
+
+def pack_folder(below: str, root: Path) -> Package:
+    """The folder `root/below` as a package of that label."""
+    return _pack(below, _files(root, below))
 
 
 def _files(root: Path, below: str) -> dict[str, bytes | Path]:
