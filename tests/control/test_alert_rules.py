@@ -214,6 +214,15 @@ def test_what_waits_long_is_told_of_the_job_that_waits_in_the_words_of_the_deman
     assert "everything is in use: 2 of 2 CPU" in found.text
 
 
+def test_a_job_that_pends_has_waited_equally_long_whoever_says_so():
+    holder = Holder(
+        kind="actor", id="a", name="driver", job_id="job-1", node_id="", state="PENDING", cpus=4, gpus=0,
+        resources={"CPU": 4.0},
+    )  # fmt: skip
+    job = a_job(state="PENDING", changed_at=BEGAN)
+    assert [only(pending_alerts(each, [holder], [job])).since for each in (waiting(), IDLE)] == [BEGAN] * 2
+
+
 def test_what_can_never_start_is_told_after_a_minute_also_where_no_job_is_known():
     found = only(pending_alerts(waiting("impossible", "no node has 4 CPU; it will never start"), [], []))
     assert (found.subject, found.after_seconds) == ("cluster/task or actor of 4 CPUs", 60)

@@ -72,7 +72,7 @@ def site(tmp_path, monkeypatch) -> Site:
 
 
 def put_failed_job(site: Site, job_id: str = "job-1", **changes) -> None:
-    at = datetime.now(UTC)
+    at = datetime.now(UTC) - timedelta(seconds=20)
     values = {
         "name": "clean", "project": "", "user": "ada", "state": "FAILED", "reason": "exit code 1",
         "created_at": at, "changed_at": at, "ended_at": at,

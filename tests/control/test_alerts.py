@@ -347,7 +347,7 @@ def test_a_gateway_that_hangs_holds_up_neither_the_collector_nor_other_rules(sit
 
 def put_job(site: Site, job_id: str, **changes) -> None:
     values = {"name": "n", "project": "", "user": "ada", "state": "FAILED", "reason": "exit code 1"}
-    at = {"created_at": now(), "changed_at": now(), "ended_at": now()}
+    at = dict.fromkeys(("created_at", "changed_at", "ended_at"), now() - timedelta(seconds=20))
     add_job(site.store, JobRecord(id=job_id, **values | at | changes), "put there")
 
 
@@ -362,11 +362,17 @@ def test_a_failed_job_is_told_with_the_error_of_its_log_until_it_is_handed_in_ag
     assert rules_of(site) == []
 
 
+def test_an_end_is_told_when_all_that_is_known_of_it_is_noted(site):
+    put_job(site, "job-1", ended_at=now())
+    turn(site)
+    assert rules_of(site) == []
+
+
 def test_a_job_whose_run_failed_is_one_alert_and_not_two(site):
     provenance = Provenance.collect().model_copy(update={"ray_job_id": "job-1"})
     put_job(site, "job-1", state="RUNNING", ended_at=None)
     put_run(site, [3.0], provenance=provenance)
-    change_job(site.store, "job-1", state="FAILED", reason="killed", ended_at=now())
+    change_job(site.store, "job-1", state="FAILED", reason="killed", ended_at=now() - timedelta(seconds=20))
     turn(site)
     assert rules_of(site) == ["TrainingFailed"]
 

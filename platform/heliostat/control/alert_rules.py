@@ -18,6 +18,8 @@ from heliostat.training.memory_advice import is_out_of_memory
 MINUTE = 60.0
 AWAY_SECONDS, FULL_DISK_SECONDS = 2 * MINUTE, MINUTE
 PENDING_SECONDS, IMPOSSIBLE_SECONDS = 15 * MINUTE, MINUTE
+ENDED_SECONDS = 10.0
+"""After an end, until all is noted: a job is seen to have failed before its run says why."""
 FULL, FULL_NO_MORE = 0.90, 0.87
 """Shares of a disk. Between them an alert stays as it is: a disk at the edge is told of once."""
 MOST_ERRORS, SLOW_SECONDS, FIRST_TOKEN_SECONDS = 0.05, 60.0, 5.0
@@ -136,13 +138,14 @@ def disk_alerts(nodes: Sequence[Node], own: DiskUse | None) -> list[Finding]:
 def pending_alerts(demand: Demand, holders: Sequence[Holder], pending: Sequence[JobRecord]) -> list[Finding]:
     """WorkPendsForLong: a job, or something on the cluster, has waited for room for a quarter of an hour;
     what can never start is told after a minute. The words are those of the cluster's demand."""
+    since = {job.id: job.changed_at for job in pending}
     found: dict[str, Finding] = {}
     for each in demand.waiting:
         for job in _waiting_jobs(each, holders) or ("",):
             subject = subject_of("job", job) if job else subject_of(CLUSTER, f"{each.kind} of {each.asked}")
             who = f"{each.count} x {each.kind} ({each.asked})"
             finding = _waits(subject, f"{who} of job {job}" if job else who, each.why, each.reason)
-            found.setdefault(finding.subject, finding)
+            found.setdefault(subject, finding.model_copy(update={"since": since.get(job)}))
     for record in pending:
         subject = subject_of("job", record.id)
         why = record.reason or "Ray has not said why"
@@ -172,6 +175,7 @@ def job_alerts(
                 f"job {job.name} ({job.id}) {ended}: {text}",
                 mend,
                 since=job.ended_at or job.changed_at,
+                after_seconds=ENDED_SECONDS,
             )
         )
     return found

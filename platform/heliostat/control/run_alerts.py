@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from heliostat.control.alert_rules import MORE_MEMORY, is_about_memory, parted
+from heliostat.control.alert_rules import ENDED_SECONDS, MORE_MEMORY, is_about_memory, parted
 from heliostat.control.alerts import Finding, subject_of
 from heliostat.control.series import Tail
 from heliostat.control.work_list import TRAINING
@@ -170,7 +170,8 @@ def _failure(facts: RunFacts) -> list[Finding]:
     else:
         rule, otherwise = ("TrainingFailed" if run.stage in TRAINING else "StageFailed"), GO_ON
     text, mend = parted(words, otherwise)
-    return [_finding(facts, rule, text, mend, run.finished_at or run.started_at)]
+    found = _finding(facts, rule, text, mend, run.finished_at or run.started_at)
+    return [found.model_copy(update={"after_seconds": ENDED_SECONDS})]
 
 
 def _first_of_the_last_wrong(values: np.ndarray) -> int | None:
