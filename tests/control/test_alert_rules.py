@@ -230,6 +230,11 @@ def test_what_can_never_start_is_told_after_a_minute_also_where_no_job_is_known(
     assert "ask for less" in found.mend
 
 
+def test_a_request_that_a_training_keeps_up_is_no_wait():
+    kept_up = waiting().waiting[0].model_copy(update={"kind": "request"})
+    assert pending_alerts(IDLE.model_copy(update={"waiting": (kept_up,)}), [], []) == []
+
+
 def test_a_job_that_pends_is_told_where_the_demand_says_nothing():
     found = only(pending_alerts(IDLE, [], [a_job(state="PENDING", changed_at=BEGAN)]))
     assert (found.subject, found.since) == ("job/job-1", BEGAN)

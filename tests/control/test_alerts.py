@@ -242,7 +242,7 @@ def test_a_wait_goes_on_counting_when_another_collector_takes_over(site):
 
 def put_waiting(site: Site) -> None:
     waiting = {
-        "kind": "request", "bundles": [{"CPU": 4}], "strategy": "", "count": 1, "reason": "busy",
+        "kind": "task or actor", "bundles": [{"CPU": 4}], "strategy": "", "count": 1, "reason": "busy",
         "why": "full",
     }  # fmt: skip
     demand = {

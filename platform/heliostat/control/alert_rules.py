@@ -137,10 +137,11 @@ def disk_alerts(nodes: Sequence[Node], own: DiskUse | None) -> list[Finding]:
 
 def pending_alerts(demand: Demand, holders: Sequence[Holder], pending: Sequence[JobRecord]) -> list[Finding]:
     """WorkPendsForLong: a job, or something on the cluster, has waited for room for a quarter of an hour;
-    what can never start is told after a minute. The words are those of the cluster's demand."""
+    what can never start is told after a minute. The words are those of the cluster's demand. A request stands
+    for as long as its training runs, also when it is met, and is no sign of waiting."""
     since = {job.id: job.changed_at for job in pending}
     found: dict[str, Finding] = {}
-    for each in demand.waiting:
+    for each in (waiting for waiting in demand.waiting if waiting.kind != "request"):
         for job in _waiting_jobs(each, holders) or ("",):
             subject = subject_of("job", job) if job else subject_of(CLUSTER, f"{each.kind} of {each.asked}")
             who = f"{each.count} x {each.kind} ({each.asked})"
