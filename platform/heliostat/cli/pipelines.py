@@ -71,7 +71,11 @@ def run(
 
 
 def _show_remarks() -> None:
-    """Let the stages say on stderr why they make something again."""
+    """Let the stages say on stderr why they make something again, and libraries nothing about themselves:
+    torchao names each of its files for other machines, DeepSpeed that there is no GPU."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator" not in record.getMessage())
     remarks = logging.getLogger("heliostat")
     remarks.setLevel(logging.INFO)
     handler = logging.StreamHandler()
