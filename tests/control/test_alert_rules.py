@@ -1,5 +1,6 @@
 """Each rule on its worst input: what is told, with which words and since when, and when nothing is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -123,6 +124,12 @@ def test_a_stall_that_the_run_noted_is_told_until_the_next_step():
     assert (found.rule, found.since) == ("TrainingStalls", BEGAN + timedelta(seconds=2))
     assert found.mend == "look at the stacks"
     assert run_alerts(facts(a_run(), [3.0] * 4, [note]), BEGAN + timedelta(seconds=310)) == []
+
+
+def test_silence_means_nothing_where_a_runs_files_come_at_its_end():
+    silent = replace(facts(a_run()), written_live=False)
+    assert told(run_alerts(facts(a_run()), BEGAN + timedelta(hours=3))) == ["TrainingStalls"]
+    assert run_alerts(silent, BEGAN + timedelta(hours=3)) == []
 
 
 @pytest.mark.parametrize(("silent_seconds", "rules"), [(350, []), (370, ["TrainingStalls"])])

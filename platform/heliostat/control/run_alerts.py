@@ -41,6 +41,8 @@ class RunFacts:
     run: Run
     loss: Tail
     notes: Sequence[Note]
+    written_live: bool = True
+    """False where its files come to the workspace at its end, as to an object store."""
 
     @property
     def subject(self) -> str:
@@ -137,7 +139,7 @@ def stall_alerts(facts: RunFacts, now: datetime) -> list[Finding]:
         return []
     if note is not None and note.step == step:
         text, mend = parted(note.message, GO_ON)
-    elif silent > _limit_seconds(facts, tail) + AFTER_THE_NOTE_SECONDS:
+    elif facts.written_live and silent > _limit_seconds(facts, tail) + AFTER_THE_NOTE_SECONDS:
         where = f"after step {step}" if step else "before the first step"
         text = f"no step for long, {where}, and the run does not say so itself: its driver may be gone"
         mend = f"look whether it still runs; if not, {GO_ON}"

@@ -51,7 +51,7 @@ class RunReader:
             loss = read_metrics_of(site.workspace, run.id).tail("loss", POINTS) if metrics else NOTHING
             notes = _notes(storage, paths[1]) if findings else ()
             known = self._known[run.id] = _Read((metrics, findings), loss, notes)
-        return RunFacts(run, known.loss, known.notes)
+        return RunFacts(run, known.loss, known.notes, written_live=not storage.remote)
 
 
 def _notes(storage: Storage, path: str) -> tuple[Note, ...]:
