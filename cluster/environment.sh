@@ -11,8 +11,10 @@ RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
 RAY_USAGE_STATS_ENABLED=0
 RAY_TRAIN_V2_ENABLED=1
+RAY_gcs_rpc_server_reconnect_timeout_s=${RAY_gcs_rpc_server_reconnect_timeout_s:-120}  # so long workers wait for a head
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 export PATH RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH RAY_USAGE_STATS_ENABLED RAY_TRAIN_V2_ENABLED
+export RAY_gcs_rpc_server_reconnect_timeout_s
 
 TLS_FOLDER=${HELIOSTAT_TLS_FOLDER:-$HOME/.heliostat/tls}
 if [ -s "$TLS_FOLDER/tls.crt" ]; then  # made by make_certificate.sh; all nodes have one, or none

@@ -5,7 +5,9 @@
 #
 # HOST is the address other nodes reach this one at; when it is left out, or loopback, Ray takes the machine's
 # own. Ports: HEAD_PORT (6379) and the 300 above it between nodes; DASHBOARD_PORT (8265), on 127.0.0.1 only, for
-# jobs and the dashboard.
+# jobs and the dashboard. With RAY_REDIS_ADDRESS (host:port) and RAY_REDIS_PASSWORD the head's tables are in that
+# Redis: started again with the same, a head that was lost knows its jobs and its workers. On the head machine the
+# password is seen in Ray's own commands.
 set -eu
 . "$(dirname "$0")/environment.sh"
 
@@ -18,6 +20,10 @@ if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
         head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH")
 fi
 chmod 600 "$RAY_AUTH_TOKEN_PATH"
+if [ -n "${RAY_REDIS_PASSWORD:-}" ]; then
+    set -- "$@" --redis-password "$RAY_REDIS_PASSWORD"
+    unset RAY_REDIS_PASSWORD  # jobs on the head need not have it
+fi
 
 cat <<EOF
 Ray head node, process $$ (kill $$ stops it). On a laptop, with this machine's token file copied to
