@@ -44,12 +44,18 @@ class Host:
     cable: str
     address: str
     processes: list[subprocess.Popen] = field(default_factory=list)
+    inside: list[str | Path] = field(default_factory=list)
+    """What a command is begun with to have more than the network to itself."""
+
+    def command(self, command: list[str | Path]) -> list[str | Path]:
+        """The command that runs another one on this host."""
+        return ["ip", "netns", "exec", self.namespace, *self.inside, *command]
 
     def start(self, command: list[str | Path], environment: dict[str, str], log: Path) -> subprocess.Popen:
         """Run a command on this host, in a process group of its own."""
         with log.open("ab") as stream:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *command],
+                self.command(command),
                 env=environment,
                 stdout=stream,
                 stderr=stream,
@@ -100,10 +106,9 @@ def neighbour() -> Iterator[tuple[Host, str]]:
     tag = secrets.token_hex(3)
     here = "10.78.0.1"
     with ExitStack() as stack:
-        bridge = _bridge(stack, tag)
+        bridge = make_bridge(stack, tag)
         _ip("addr", "add", f"{here}/16", "dev", bridge)
-        host = _plug_in(stack, f"h1{tag}", bridge, "10.78.1.2")
-        stack.callback(_end, host)
+        host = plug_in(stack, f"h1{tag}", bridge, "10.78.1.2")
         yield host, here
 
 
@@ -112,8 +117,8 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
     """Make the hosts, start Ray on both, and leave nothing behind."""
     tag = secrets.token_hex(3)
     with ExitStack() as stack:
-        bridge = _bridge(stack, tag)
-        hosts = [_plug_in(stack, f"h{number}{tag}", bridge, f"10.77.{number}.2") for number in (1, 2)]
+        bridge = make_bridge(stack, tag)
+        hosts = [plug_in(stack, f"h{number}{tag}", bridge, f"10.77.{number}.2") for number in (1, 2)]
         environment = (
             os.environ
             | HEALTH
@@ -124,8 +129,6 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
                 "GLOO_SOCKET_IFNAME": "eth0",
             }
         )
-        for host in hosts:
-            stack.callback(_end, host)
         started = ["start", "--block", "--num-cpus=1", f"--node-ip-address={hosts[0].address}"]
         head = [RAY, *started, "--head", f"--port={PORT}", "--include-dashboard=false"]
         hosts[0].start(head, _without_address(environment), folder / "head.log")
@@ -136,7 +139,8 @@ def two_hosts(folder: Path) -> Iterator[TwoHosts]:
         yield both
 
 
-def _bridge(stack: ExitStack, tag: str) -> str:
+def make_bridge(stack: ExitStack, tag: str) -> str:
+    """A network without hosts yet; it goes with the stack."""
     name = f"hb{tag}"
     _ip("link", "add", name, "type", "bridge")
     stack.callback(_ip, "link", "del", name)
@@ -144,15 +148,23 @@ def _bridge(stack: ExitStack, tag: str) -> str:
     return name
 
 
-def _plug_in(stack: ExitStack, name: str, bridge: str, address: str) -> Host:
+def plug_in(stack: ExitStack, name: str, bridge: str, address: str) -> Host:
+    """A new host on a network. With the stack its processes end, then it goes."""
     _ip("netns", "add", name)
     stack.callback(_ip, "netns", "del", name)
-    _ip("link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
-    _ip("link", "set", f"v{name}", "master", bridge, "up")
-    _ip("-n", name, "addr", "add", f"{address}/16", "dev", "eth0")
-    _ip("-n", name, "link", "set", "eth0", "up")
     _ip("-n", name, "link", "set", "lo", "up")
-    return Host(name, f"v{name}", address)
+    host = Host(name, f"v{name}", address)
+    add_cable(host, bridge, "eth0", host.cable, address)
+    stack.callback(end_processes, host)
+    return host
+
+
+def add_cable(host: Host, bridge: str, device: str, cable: str, address: str) -> None:
+    """Put a host on a network, on one more if it is on one already."""
+    _ip("link", "add", cable, "type", "veth", "peer", "name", device, "netns", host.namespace)
+    _ip("link", "set", cable, "master", bridge, "up")
+    _ip("-n", host.namespace, "addr", "add", f"{address}/16", "dev", device)
+    _ip("-n", host.namespace, "link", "set", device, "up")
 
 
 def _without_address(environment: dict[str, str]) -> dict[str, str]:
@@ -175,7 +187,7 @@ def _wait_for(host: Host, environment: dict[str, str], nodes: int) -> None:
         time.sleep(1)
 
 
-def _end(host: Host) -> None:
+def end_processes(host: Host) -> None:
     """End what we started on this host, and what that has started there."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in host.pids():
