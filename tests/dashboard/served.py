@@ -61,14 +61,18 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *arguments: str, certificate: Path | None = None) -> Iterator[Served]:
-    """`heliostat dashboard` on a free port until the block ends; it starts no cluster."""
+def served(
+    folder: Path, *arguments: str, certificate: Path | None = None, told: dict[str, str] | None = None
+) -> Iterator[Served]:
+    """`heliostat dashboard` on a free port until the block ends; it starts no cluster, unless it is `told` so
+    in its environment."""
     log, workspace = folder / "log", folder / "workspace"
     command = ["dashboard", "--port", "0", "--no-browser", "--workspace", str(workspace), *arguments]
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "heliostat.cli", *command],
-            cwd=ROOT, env=environment(folder), stdout=output, stderr=output, start_new_session=True,
+            cwd=ROOT, env=environment(folder) | (told or {}),
+            stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
         yield Served(_url(process, log), workspace, log, process, certificate)
