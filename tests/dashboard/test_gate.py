@@ -350,6 +350,20 @@ def test_a_viewer_who_sends_what_an_operators_button_sends_does_nothing(dashboar
         assert len(all_jobs(dashboard)) == len(before) + 1
 
 
+def test_who_takes_up_another_persons_session_stays_who_he_is(dashboard, viewer, operator):
+    query, before = f"run={JOB}", all_jobs(dashboard)
+    with dashboard.stream(operator) as acts:
+        drawn = run_page(acts, "run", query)
+        (session,) = {
+            message.new_session.initialize.session_id for message in drawn if message.HasField("new_session")
+        }
+        with dashboard.stream(viewer, subprotocols=["streamlit", "x", session]) as looks:
+            assert "vera · viewer" in lines(run_page(looks, "run", query))
+            said = str(run_page(looks, "run", query, click=buttons(drawn)["Retry"]))
+    assert "vera is a viewer and may not retry jobs" in said
+    assert all_jobs(dashboard) == before
+
+
 def test_an_admission_that_a_client_writes_itself_is_dropped(dashboard, viewer):
     foreign = Door(None, loopback=True)  # as another process of ours would seal it
     forged = foreign.sealed(foreign.local())
