@@ -30,8 +30,8 @@ def recorded(name: str) -> Any:
 
 @contextmanager
 def answering(answers: dict[str, Any]) -> Iterator[str]:
-    """A server that answers each of `answers`, by the names in ROUTES, else as was recorded; a pair is a
-    status and a body. The dictionary may change while it runs. Yields its address."""
+    """A server that answers each of `answers`, by the names in ROUTES or by a path, else as was recorded; a
+    pair is a status and a body. The dictionary may change while it runs. Yields its address."""
 
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -39,10 +39,11 @@ def answering(answers: dict[str, Any]) -> Iterator[str]:
         wbufsize = -1  # an answer in one piece: in two, each waits 40 ms to be acknowledged
 
         def do_GET(self):
-            name = ROUTES.get(urlsplit(self.path).path)
+            path = urlsplit(self.path).path
+            name = ROUTES.get(path)
             if name == "cluster_status" and "format=1" in self.path:
                 name = "cluster_status_text"
-            found = answers.get(name, None if name is None else (200, None))
+            found = answers.get(name or path, None if name is None else (200, None))
             status, body = found if isinstance(found, tuple) else (200, json.dumps(found))
             if found is None:
                 status, body = 404, "404: Not Found"

@@ -4,6 +4,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from recorded_ray import answering, recorded
 
 from heliostat.control import kept_packages
 from heliostat.control.job_queue import (
@@ -54,7 +55,15 @@ def recipe(tmp_path):
     return path
 
 
-def put(site: Site, job_id: str, user: str = "ada", state: str = "QUEUED", priority: int = 0, age: int = 0):
+def put(
+    site: Site,
+    job_id: str,
+    user: str = "ada",
+    state: str = "QUEUED",
+    priority: int = 0,
+    age: int = 0,
+    request: dict | None = None,
+):
     at = datetime.now(UTC) - timedelta(seconds=age)
     job = JobRecord(
         id=job_id,
@@ -63,6 +72,7 @@ def put(site: Site, job_id: str, user: str = "ada", state: str = "QUEUED", prior
         user=user,
         state=state,
         priority=priority,
+        request=request,
         created_at=at,
         changed_at=at,
     )
@@ -150,6 +160,19 @@ def test_a_cluster_that_is_away_keeps_the_job_in_the_queue_with_the_reason(site,
     assert "data.split.seed=7" in cloned.request["entrypoint"]
     with pytest.raises(ConfigError, match="unknown key"):
         clone_job(again, ADA, job.id, ("data.spilt.seed=7",))
+
+
+def test_a_job_whose_sending_was_not_answered_is_not_sent_twice_and_holds_up_no_other(site):
+    """A second time Ray refuses the id with HTTP 500, which reads like a head that is away."""
+    entry = recorded("jobs")[0]
+    sent = entry["submission_id"]
+    put(site, sent, age=9, request={"submission_id": sent})
+    put(site, "behind", user="bob", request={"submission_id": "behind"})
+    answers = {"/api/version": {"ray_version": "2.60.0"}, f"/api/jobs/{sent}": entry}
+    with answering(answers) as address:
+        assert dispatch_due(Site(site.workspace, site.store, address)) == (sent,)
+    assert job_of(site.store, sent).state == "PENDING"
+    assert "waits for the cluster" in job_of(site.store, "behind").reason, "it was tried too"
 
 
 def test_a_wrong_recipe_leaves_no_record(site, recipe):

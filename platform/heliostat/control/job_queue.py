@@ -150,8 +150,10 @@ def _send(site: Site, job_id: str) -> bool:
     assert site.address is not None
     try:
         request = _request_of(job)
+        packages = read_packages(site.workspace.storage, request)
         with RayApi(site.address) as api:
-            send(api, request, read_packages(site.workspace.storage, request))
+            if not api.has_job(job_id):  # else it went out before, and only Ray's answer was lost
+                send(api, request, packages)
     except Unreachable as error:
         change_job(store, job_id, state="QUEUED", reason=f"waits for the cluster: {error}")
         return False

@@ -115,6 +115,14 @@ class RayApi:
         self._field(answer, "status")
         return dict(answer)
 
+    def has_job(self, submission_id: str) -> bool:
+        """Whether Ray knows a job, however it does."""
+        response = self._send("GET", f"/api/jobs/{submission_id}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return False
+        self._check(response, f"job {submission_id}")
+        return True
+
     def jobs(self) -> list[dict[str, Any]]:
         """What Ray knows about all jobs, in no particular order."""
         answer = self._check(self._send("GET", "/api/jobs/"), "listing jobs")
