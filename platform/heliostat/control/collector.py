@@ -4,6 +4,7 @@ Several may run (a dashboard on each of two machines, `heliostat control`): a le
 of them ask, and another take over when that one ends.
 """
 
+import logging
 import os
 import secrets
 import socket
@@ -47,6 +48,7 @@ LEASE_SECONDS = 15.0
 TICK_SECONDS = 0.5
 ALERTS_KEPT = timedelta(days=90)
 NO_CLUSTER = "no cluster is set; give --address, or set RAY_API_SERVER_ADDRESS"
+logger = logging.getLogger(__name__)
 
 NODES: TypeAdapter[tuple[Node, ...]] = TypeAdapter(tuple[Node, ...])
 DEMAND: TypeAdapter[Demand] = TypeAdapter(Demand)
@@ -141,6 +143,9 @@ class Collector:
                 return
             except AWAY as error:
                 self._note_silence(task.name, str(error), now)
+            except Exception as error:  # a mistake in one task must not end the others, which share a thread
+                logger.exception("the collector's task '%s' failed; the others go on", task.name)
+                self._note_silence(task.name, f"{type(error).__name__}: {error}", now)
 
     def _note_silence(self, name: str, reason: str, since: datetime) -> None:
         try:
