@@ -1,10 +1,14 @@
-"""The collector on bad days: answers that make no sense."""
+"""The collector on bad days: answers that make no sense, a head that hangs."""
 
 import logging
+import socket
+import threading
+import time
 
 from recorded_ray import answering, recorded
 
-from heliostat.control.collector import Collector, read_cluster, read_noted_nodes
+from heliostat.control import collector, ray_api
+from heliostat.control.collector import NO_CLUSTER, Collector, read_cluster, read_noted_nodes
 from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.sites import Site
 
@@ -20,3 +24,34 @@ def test_an_answer_that_one_task_stumbles_over_ends_no_other(tmp_path, caplog):
     assert "AttributeError" in noted.reason
     assert "task 'jobs' failed" in caplog.text
     assert isinstance(read_noted_nodes(site.store), Ok)
+
+
+def nodes_are(site: Site) -> str:
+    reading = read_noted_nodes(site.store)
+    return reading.reason if isinstance(reading, Unavailable) else ""
+
+
+def test_a_collector_that_a_silent_head_held_up_leaves_the_rest_to_who_took_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(collector, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(ray_api, "ANSWER_TIMEOUT_SECONDS", 1.5)
+    stop, stop_other = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        held_up = Site.open(str(tmp_path / "workspace"), f"http://127.0.0.1:{silent.getsockname()[1]}")
+        other = Site(held_up.workspace, held_up.store)
+        first = threading.Thread(target=Collector(held_up).run, args=(stop,))
+        first.start()
+        time.sleep(0.3)
+        second = threading.Thread(target=Collector(other).run, args=(stop_other,))
+        second.start()
+        until = time.monotonic() + 30
+        while nodes_are(other) != NO_CLUSTER and time.monotonic() < until:
+            time.sleep(0.02)
+        stop.set()
+        noted = {nodes_are(other)}
+        while first.is_alive():
+            noted.add(nodes_are(other))
+            time.sleep(0.02)
+        stop_other.set()
+        second.join(30)
+    assert noted == {NO_CLUSTER}

@@ -101,6 +101,7 @@ class Collector:
         """Nothing is asked yet. `no_cluster` is what is noted where `site` has no cluster: why."""
         self._site, self._no_cluster = site, no_cluster
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._renewed = 0.0
         self._tasks = (
             Task("jobs", 2.0, _jobs),
             Task("nodes", 5.0, _ask(read_nodes, NODES)),
@@ -118,19 +119,21 @@ class Collector:
         try:
             while not stop.is_set():
                 if self._holds_lease():
-                    self._work()
+                    self._work(self._keeps_lease)
                 stop.wait(TICK_SECONDS)
         finally:
             self._let_go()
 
     def work_once(self) -> None:
         """Do everything that is due now, whoever has the lease."""
-        self._work()
+        self._work(lambda: True)
 
-    def _work(self) -> None:
+    def _work(self, may_go_on: Callable[[], bool]) -> None:
         for task in self._tasks:
             if time.monotonic() < task.due:
                 continue
+            if not may_go_on():  # a task before this one took long, and another process asks by now
+                return
             task.due = time.monotonic() + task.every_seconds
             now = datetime.now(UTC)
             if task.of_cluster and self._site.address is None:
@@ -153,6 +156,10 @@ class Collector:
         except StoreError:
             return
 
+    def _keeps_lease(self) -> bool:
+        """As `_holds_lease`, between two tasks: together they may take longer than a lease lasts."""
+        return time.monotonic() - self._renewed < LEASE_SECONDS / 3 or self._holds_lease()
+
     def _holds_lease(self) -> bool:
         """Whether this process is the one that asks; renews it where it is."""
         now = datetime.now(UTC)
@@ -162,13 +169,14 @@ class Collector:
         try:
             with self._site.store.begin() as connection:
                 change = update(leases).where(leases.c.name == LEASE, mine).values(**values)
-                if connection.execute(change).rowcount:
-                    return True
-            with self._site.store.begin() as connection:
-                connection.execute(insert(leases).values(name=LEASE, **values))
-            return True
+                held = connection.execute(change).rowcount
+            if not held:
+                with self._site.store.begin() as connection:
+                    connection.execute(insert(leases).values(name=LEASE, **values))
         except (StoreError, SQLAlchemyError):  # another has it, or the database is away
             return False
+        self._renewed = time.monotonic()
+        return True
 
     def _let_go(self) -> None:
         try:
