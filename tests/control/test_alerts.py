@@ -1,17 +1,14 @@
 """Alerts from cause to end: what the collector opens, keeps and closes, and who may acknowledge."""
 
-import json
 import logging
-import socket
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from watched import notes_of, now, put_run, rules_of, turn
 
-from heliostat.control import alert_watch, webhook
-from heliostat.control.alert_watch import READING, AlertWatch, read_watch
+from heliostat.control import webhook
+from heliostat.control.alert_watch import READING, read_watch
 from heliostat.control.alerts import (
     RUNBOOK,
     Blind,
@@ -26,15 +23,13 @@ from heliostat.control.alerts import (
 )
 from heliostat.control.collector import Collector
 from heliostat.control.job_records import JobRecord, add_job, change_job
-from heliostat.control.readings import Ok, Unavailable
+from heliostat.control.readings import Unavailable
 from heliostat.control.roles import Actor
-from heliostat.control.run_index import sync_runs
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
-from heliostat.endpoints import DeploymentRecord, Endpoint, write_record
 from heliostat.errors import AccessError, ConfigError
 from heliostat.job_folder import log_path
-from heliostat.records import Provenance, Run
+from heliostat.records import Provenance
 
 OPERATOR, VIEWER = Actor("ada", "operator"), Actor("vic", "viewer")
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,50 +43,9 @@ def site(tmp_path, monkeypatch) -> Site:
     return Site.open(str(tmp_path / "workspace"))
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def a_finding(since: datetime | None = None, **changes) -> Finding:
     values = {"rule": "NanLoss", "subject": "run/train-1", "text": "nan", "mend": "lower it", "since": since}
     return Finding(**values | changes)
-
-
-def put_run(site: Site, losses, run_id: str = "train-1", **changes) -> Path:
-    """A training run, a step a second up to now, in the index too."""
-    started = now() - timedelta(seconds=len(losses) + 5)
-    values = {
-        "id": run_id, "stage": "train", "status": "running", "config": {"name": "tuned", "max_steps": 1000},
-        "fingerprint": "f", "inputs": (), "started_at": started, "provenance": Provenance.collect(),
-    }  # fmt: skip
-    folder = Path(site.workspace.storage.root) / "runs" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(Run(**values | changes).model_dump_json())
-    rows = [
-        {"step": step, "time": started.timestamp() + step, "loss": loss}
-        for step, loss in enumerate(losses, start=1)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sync_runs(site)
-    return folder
-
-
-def turn(site: Site, watch: AlertWatch | None = None) -> None:
-    """One turn of the collector's task."""
-    heard = (watch or AlertWatch()).look(site)
-    site.store.put_reading(READING, heard, now())
-
-
-def rules_of(site: Site, open_only: bool = True) -> list[str]:
-    reading = read_alerts(site.store, open_only)
-    assert isinstance(reading, Ok), reading
-    return [alert.rule for alert in reading.value if alert.rule != "DiskAlmostFull"]  # this machine's own
-
-
-def notes_of(site: Site) -> str:
-    reading = read_watch(site.store)
-    assert isinstance(reading, Ok), reading
-    return " | ".join(reading.value.notes)
 
 
 def test_an_alert_opens_once_and_closes_by_itself_when_its_cause_is_gone(site):
@@ -288,61 +242,6 @@ def test_a_note_that_is_being_written_is_left_for_the_next_time(site):
     (folder / "findings.jsonl").write_text('{"kind": "loss_sp')
     turn(site)
     assert notes_of(site) == ""
-
-
-def test_an_unreadable_endpoint_record_is_said_and_stops_nothing_else(site):
-    put_run(site, [float("nan")])
-    (Path(site.workspace.storage.root) / "deployments").mkdir()
-    (Path(site.workspace.storage.root) / "deployments" / "chat.json").write_text("{")
-    turn(site)
-    assert rules_of(site) == ["NanLoss"]
-    assert "EndpointDown" in notes_of(site)
-
-
-def put_endpoint(site: Site, port: int, **changes) -> None:
-    endpoint = Endpoint(
-        name="chat", url=f"http://127.0.0.1:{port}", model_id="chat", app_name="chat", needs_key=False,
-        record_uri="", startup_seconds=1.0,
-    )  # fmt: skip
-    values = {
-        "endpoint": endpoint, "status": "running", "artifact_id": "model-1", "artifact_uri": "", "config": {},
-        "engine": "openvino", "started_at": now(), "provenance": Provenance.collect(),
-    }  # fmt: skip
-    write_record(site.workspace, DeploymentRecord(**values | changes))
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """Somebody who takes calls and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-def test_an_endpoint_whose_gateway_is_away_is_told_when_that_lasts_a_minute(site):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    put_endpoint(site, port)
-    turn(site)
-    assert rules_of(site) == []
-    state = read_watch(site.store).value
-    older = {"seen": {key: at - 61 for key, at in state.seen.items()}}
-    site.store.put_reading(READING, state.model_dump(mode="json") | older, now())
-    turn(site)
-    assert rules_of(site) == ["EndpointDown"]
-    put_endpoint(site, port, status="gone", stopped_at=now())  # as 'heliostat endpoints forget' does
-    turn(site)
-    assert rules_of(site) == []
-
-
-def test_a_gateway_that_hangs_holds_up_neither_the_collector_nor_other_rules(site, silent_port, monkeypatch):
-    monkeypatch.setattr(alert_watch, "WAIT_SECONDS", 0.1)
-    put_endpoint(site, silent_port)
-    put_run(site, [float("nan")])
-    began = time.monotonic()
-    turn(site)
-    assert time.monotonic() - began < 3
-    assert rules_of(site) == ["NanLoss"]
-    assert "the gateways have not answered yet" in notes_of(site)
 
 
 def put_job(site: Site, job_id: str, **changes) -> None:

@@ -7,7 +7,7 @@ there. A rule that cannot look stops no other; its alerts stay as they are, and 
 import logging
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -188,11 +188,11 @@ class AlertWatch:
             self._endpoints, self._asked = (site, EndpointReader(site)), None
         if self._asked is None:
             self._asked = self._pool.submit(self._endpoints[1].read)
-        try:
-            reading = self._asked.result(WAIT_SECONDS)
-        except TimeoutError:
-            raise ServingError("the gateways have not answered yet") from None
-        self._asked = None
+        asked = self._asked
+        if not wait([asked], WAIT_SECONDS).done:
+            raise ServingError("the gateways have not answered yet")
+        self._asked = None  # whatever came of it: the next turn asks anew
+        reading = asked.result()
         if isinstance(reading, Unavailable):
             raise ServingError(reading.reason)
         forgotten = {each.endpoint.name for each in records if each.stopped_at is not None}
