@@ -276,6 +276,17 @@ def test_a_job_whose_run_failed_is_one_alert_and_not_two(site):
     assert rules_of(site) == ["TrainingFailed"]
 
 
+def test_a_job_is_not_told_in_its_runs_place_while_the_runs_files_cannot_be_read(site):
+    provenance = Provenance.collect().model_copy(update={"ray_job_id": "job-1"})
+    put_job(site, "job-1")
+    folder = put_run(site, [3.0], status="failed", error="x", finished_at=now(), provenance=provenance)
+    turn(site)
+    assert rules_of(site) == ["TrainingFailed"]
+    (folder / "findings.jsonl").write_text("[1]\n")
+    turn(site)
+    assert rules_of(site, open_only=False) == ["TrainingFailed"]
+
+
 def test_what_failed_long_ago_is_no_news(site):
     long_ago = now() - timedelta(days=2)
     put_job(site, "job-1", changed_at=long_ago, ended_at=long_ago)

@@ -93,6 +93,8 @@ class _Looked:
 
     site: Site
     now: datetime
+    already_told: frozenset[str]
+    """The subjects of the alerts that are open."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     blind: Blind = field(default_factory=Blind)
@@ -130,12 +132,12 @@ class AlertWatch:
         now = datetime.now(UTC)
         known = latest(read_watch(site.store))
         before = known.value if known else WatchState()
-        looked = _Looked(site, now)
+        opened = find_alerts(site.store, limit=FULL_LIST)
+        looked = _Looked(site, now, frozenset(alert.subject for alert in opened))
         looked.at(_RUN_RULES, lambda: self._look_at_runs(looked))
         looked.at(_JOB_RULES, lambda: self._look_at_jobs(looked))
         _look_at_cluster(looked)
         looked.at(_ENDPOINT_RULES, lambda: self._of_endpoints(site))
-        opened = find_alerts(site.store, limit=FULL_LIST)
         ripe, seen = ripen(looked.findings, opened, before.seen, now)
         seen |= {key: at for key, at in before.seen.items() if key.partition(" ")[0] in looked.blind.rules}
         changes = settle(site.store, ripe, now, looked.blind)
@@ -153,9 +155,10 @@ class AlertWatch:
         runs = find_runs(site.store, wanted, FULL_LIST)
         self._runs.keep_only({run.id for run in runs})
         for run in runs:
-            told = len(looked.findings)
-            looked.at(_RUN_RULES, partial(self._of_run, looked, run), subject_of("run", run.id))
-            if len(looked.findings) > told and run.provenance.ray_job_id:
+            told, subject = len(looked.findings), subject_of("run", run.id)
+            looked.at(_RUN_RULES, partial(self._of_run, looked, run), subject)
+            stays = subject in looked.blind.subjects and subject in looked.already_told
+            if (stays or len(looked.findings) > told) and run.provenance.ray_job_id:
                 looked.told_jobs.add(run.provenance.ray_job_id)
         return []
 
