@@ -299,6 +299,16 @@ def test_a_full_disk_is_told_once_a_machine_and_not_again_as_the_workspaces():
     assert only(disk_alerts(nodes, own)).subject == "disk/workspace"
 
 
+def test_another_machines_disk_is_told_also_where_it_is_as_large_as_the_workspaces():
+    own = DiskUse(name="/data", used_bytes=20 * GIB, total_bytes=100 * GIB)
+    assert only(disk_alerts([full(0.2), full(0.95, "host-2")], own)).subject == "disk/host-2"
+
+
+def test_what_is_reserved_for_root_counts_as_used():
+    own = DiskUse(name="/data", used_bytes=90 * GIB, total_bytes=100 * GIB, reserved_bytes=5 * GIB)
+    assert "95% full, 5 GiB are free" in only(disk_alerts([], own)).text
+
+
 @pytest.mark.parametrize(("share", "opens"), [(0.91, [True]), (0.89, [False]), (0.86, [])])
 def test_a_disk_at_the_edge_keeps_an_alert_and_opens_none(share, opens):
     assert [each.opens for each in disk_alerts([full(share)], None)] == opens

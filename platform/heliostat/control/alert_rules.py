@@ -22,6 +22,8 @@ ENDED_SECONDS = 10.0
 """After an end, until all is noted: a job is seen to have failed before its run says why."""
 FULL, FULL_NO_MORE = 0.90, 0.87
 """Shares of a disk. Between them an alert stays as it is: a disk at the edge is told of once."""
+SAME_DISK = 0.01
+"""Of its size; machines of one kind have disks of one size, so that alone says little."""
 MOST_ERRORS, SLOW_SECONDS, FIRST_TOKEN_SECONDS = 0.05, 60.0, 5.0
 EXPECTED_ENDS = ("expected termination", "terminated due to idle")
 """How Ray's words of a node begin that was meant to go."""
@@ -33,11 +35,17 @@ MORE_MEMORY = (
 
 
 class DiskUse(Record):
-    """How full a disk is."""
+    """How full a disk is. `reserved_bytes` are root's own: neither used nor to be had."""
 
     name: str
     used_bytes: int
     total_bytes: int
+    reserved_bytes: int = 0
+
+    def may_be(self, other: "DiskUse") -> bool:
+        """Whether both may be one disk, looked at some seconds apart."""
+        apart = abs(self.used_bytes - other.used_bytes)
+        return self.total_bytes == other.total_bytes and apart <= SAME_DISK * self.total_bytes
 
 
 def parted(message: str, mend: str) -> tuple[str, str]:
@@ -108,7 +116,7 @@ def disk_alerts(nodes: Sequence[Node], own: DiskUse | None) -> list[Finding]:
     told = [
         (subject_of("disk", name), f"the disk of {name}", disk)
         for name, disk in sorted(disks.items())
-        if own is None or disk.total_bytes != own.total_bytes
+        if own is None or not disk.may_be(own)
     ]
     if own is not None and own.total_bytes:
         told.insert(0, (subject_of("disk", "workspace"), f"the workspace's disk ({own.name})", own))
@@ -118,9 +126,10 @@ def disk_alerts(nodes: Sequence[Node], own: DiskUse | None) -> list[Finding]:
     )
     found = []
     for subject, name, disk in told:
-        share = disk.used_bytes / disk.total_bytes
+        free_bytes = disk.total_bytes - disk.used_bytes - disk.reserved_bytes
+        share = 1 - free_bytes / disk.total_bytes
         if share > FULL_NO_MORE:
-            free = (disk.total_bytes - disk.used_bytes) / 2**30
+            free = free_bytes / 2**30
             text = f"{name} is {share:.0%} full, {free:.0f} GiB are free"
             found.append(
                 _finding(

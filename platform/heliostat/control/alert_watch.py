@@ -241,4 +241,5 @@ def _own_disk(site: Site) -> DiskUse | None:
     if site.workspace.storage.remote or not Path(root).is_dir():
         return None
     use = shutil.disk_usage(root)
-    return DiskUse(name=root, used_bytes=use.total - use.free, total_bytes=use.total)
+    reserved = max(0, use.total - use.used - use.free)
+    return DiskUse(name=root, used_bytes=use.used, total_bytes=use.total, reserved_bytes=reserved)
