@@ -187,6 +187,13 @@ def test_the_address_is_in_no_note_and_no_log(site, chat, caplog, status):
     assert SECRET not in told
 
 
+def test_an_address_that_httpx_writes_in_another_way_is_in_no_log_either(chat, monkeypatch, caplog):
+    monkeypatch.setenv(VARIABLE, chat.address.replace("127.0.0.1", "LocalHost"))
+    with caplog.at_level(logging.DEBUG):
+        assert post_due((Post(text="x"),)) == ((), ())
+    assert SECRET not in caplog.text
+
+
 @pytest.mark.parametrize(
     "address", ["no address/verysecret", "ftp://h/verysecret", "http://[::1/verysecret", "http:///verysecret"]
 )

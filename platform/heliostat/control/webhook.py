@@ -79,8 +79,8 @@ def shown(address: str) -> str:
 
 def _post(address: str, text: str) -> tuple[str, bool]:
     """Why it was not taken ("" where it was), and whether that may pass."""
-    keep_secret(address)
     try:
+        keep_secret(address)
         with (
             httpx.Client(timeout=TIMEOUT_SECONDS) as client,
             client.stream("POST", address, json={"text": text}) as response,
@@ -96,10 +96,15 @@ def _post(address: str, text: str) -> tuple[str, bool]:
 
 
 def keep_secret(address: str) -> None:
-    """httpx tells its log, at a level that people turn on, whom it asks; not so of this address."""
+    """httpx tells its log, at a level that people turn on, whom it asks; not so of this address.
+
+    Raises:
+        httpx.InvalidURL: it is none.
+    """
     httpx_log = logging.getLogger("httpx")
-    if not any(isinstance(each, _Secret) and each.address == address for each in httpx_log.filters):
-        httpx_log.addFilter(_Secret(address))
+    written = str(httpx.URL(address))  # as httpx writes it, such as with small letters for the host
+    if not any(isinstance(each, _Secret) and each.address == written for each in httpx_log.filters):
+        httpx_log.addFilter(_Secret(written))
 
 
 class _Secret(logging.Filter):
