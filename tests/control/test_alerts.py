@@ -8,7 +8,7 @@ import pytest
 from watched import notes_of, now, put_run, rules_of, turn
 
 from heliostat.control import webhook
-from heliostat.control.alert_watch import READING, read_watch
+from heliostat.control.alert_watch import READING, AlertWatch, read_watch
 from heliostat.control.alerts import (
     RUNBOOK,
     Blind,
@@ -240,6 +240,25 @@ def test_a_broken_note_closes_no_alert_of_its_run(site):
 def test_a_note_that_is_being_written_is_left_for_the_next_time(site):
     folder = put_run(site, [3.0])
     (folder / "findings.jsonl").write_text('{"kind": "loss_sp')
+    turn(site)
+    assert notes_of(site) == ""
+
+
+def test_the_files_of_a_run_that_has_ended_are_asked_for_once_until_it_goes_on(site):
+    watch, ended = AlertWatch(), {"status": "failed", "error": "x", "finished_at": now()}
+    folder = put_run(site, [3.0], **ended)
+    turn(site, watch)
+    (folder / "findings.jsonl").write_text("[1]\n")
+    turn(site, watch)
+    assert notes_of(site) == ""
+    put_run(site, [3.0])
+    turn(site, watch)
+    assert "could not look at run/train-1" in notes_of(site)
+
+
+def test_the_files_of_a_trial_that_has_ended_are_not_asked_for(site):
+    folder = put_run(site, [3.0], status="stopped", parent="tune-1", finished_at=now())
+    (folder / "findings.jsonl").write_text("[1]\n")
     turn(site)
     assert notes_of(site) == ""
 

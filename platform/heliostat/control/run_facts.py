@@ -1,6 +1,10 @@
-"""What the rules need to know of a run, read from its files: again only where these have changed."""
+"""What the rules need to know of a run, read from its files: again only while they may change, and have.
 
-from dataclasses import dataclass
+On an object store each question is a request, and there may be thousands of runs a day.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 
@@ -18,15 +22,16 @@ NOTHING = Tail(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True)
 class _Read:
-    """What a run's files held when they were last written."""
+    """What a run's files held when they were last written, and when the run had ended by then."""
 
     written: tuple[float, float]
+    ended_at: datetime | None
     loss: Tail
     notes: tuple[Note, ...]
 
 
 class RunReader:
-    """Keeps what it has read of runs that go on."""
+    """Keeps what it has read of runs that go on; those that have ended are not asked for again."""
 
     def __init__(self) -> None:
         """Nothing is read yet."""
@@ -43,14 +48,17 @@ class RunReader:
             ArtifactError, StorageError: its files cannot be read.
             ValueError, TypeError: a note is none of this version.
         """
+        known = self._known.get(run.id)
+        if known is not None and known.ended_at is not None and known.ended_at == run.finished_at:
+            return RunFacts(run, known.loss, known.notes)
         storage, folder = site.workspace.storage, f"runs/{run.id}"
         paths = f"{folder}/{METRICS_FILE}", f"{folder}/{FINDINGS_FILE}"
         metrics, findings = (storage.modified(path) for path in paths)
-        known = self._known.get(run.id)
         if known is None or known.written != (metrics, findings):
             loss = read_metrics_of(site.workspace, run.id).tail("loss", POINTS) if metrics else NOTHING
             notes = _notes(storage, paths[1]) if findings else ()
-            known = self._known[run.id] = _Read((metrics, findings), loss, notes)
+            known = _Read((metrics, findings), None, loss, notes)
+        self._known[run.id] = replace(known, ended_at=run.finished_at)
         return RunFacts(run, known.loss, known.notes, written_live=not storage.remote)
 
 
