@@ -107,15 +107,23 @@ class Storage:
 
     def list(self, path: str = "", recursive: bool = False) -> list[str]:
         """Sorted names below a folder, relative to it; files only when recursive; [] when it is not there."""
+        folder, infos = self._entries(path, recursive)
+        return sorted(info.path[len(folder) + 1 :] for info in infos if not recursive or info.is_file)
+
+    def written(self, folder: str) -> dict[str, float]:
+        """When what lies in a folder was written, or of a folder in it when something was put there or taken
+        away: seconds since 1970 by name, 0 where nobody knows; {} when it is not there."""
+        return {info.base_name: (info.mtime_ns or 0) / 1e9 for info in self._entries(folder)[1]}
+
+    def _entries(self, path: str, recursive: bool = False) -> tuple[str, Any]:
+        """The whole path of a folder, and what pyarrow tells of what lies in it."""
         import pyarrow.fs as pafs
 
         filesystem, base = self._filesystem()
         folder = f"{base}/{path}".rstrip("/")
         selector = pafs.FileSelector(folder, recursive=recursive, allow_not_found=True)
         with explain_os_errors(self.uri(path)):
-            infos = filesystem.get_file_info(selector)
-        wanted = [info for info in infos if not recursive or info.type == pafs.FileType.File]
-        return sorted(info.path[len(folder) + 1 :] for info in wanted)
+            return folder, filesystem.get_file_info(selector)
 
     def read_bytes(self, path: str) -> bytes:
         """A file's content.

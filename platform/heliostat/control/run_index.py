@@ -1,25 +1,30 @@
 """The stage runs of a workspace, indexed: a page of a thousand runs is one query, not a thousand files.
 
-The truth stays in `runs/ID/run.json`; the index is read anew where a file has changed.
+The truth stays in `runs/ID/run.json`; the index is read anew where a file has changed. Whether it has is told
+by its folder's time, as records are put there by renaming: one listing tells it of all runs.
 """
 
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, or_, select
+from sqlalchemy import Row, delete, insert, or_, select, update
 
 from heliostat.control.job_records import FINAL
 from heliostat.control.readings import Reading, take
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
 from heliostat.control.tables import jobs, runs
-from heliostat.errors import ArtifactError, HeliostatError
+from heliostat.errors import ArtifactError, StorageError, StoreError
 from heliostat.records import Record, Run
 from heliostat.stage import RUN_FILE, read_run
 
 FOLDER = "runs"
+BATCH = 200
+"""Entries written in one transaction: a commit each takes milliseconds, and one of all would keep other
+writers waiting for seconds."""
 _MARGIN = timedelta(seconds=2)
-"""A file's time is the file system's, which may lag behind ours."""
+"""A folder's time is the file system's, which may lag behind ours."""
 
 
 class RunFilter(Record):
@@ -44,22 +49,20 @@ def sync_runs(site: Site) -> int:
         StorageError: the workspace is away.
         StoreError: the database is away.
     """
-    storage, known = site.workspace.storage, _known(site.store)
-    names = {name for name in storage.list(FOLDER) if not name.startswith(".")}
+    known = _known(site.store)
+    written = {name: at for name, at in site.workspace.storage.written(FOLDER).items() if name[0] != "."}
+    stale = [
+        name for name, at in written.items() if name not in known or _may_differ(site, name, at, known[name])
+    ]
     changed = 0
-    for name in names:
-        entry = known.get(name)
-        read_at = datetime.now(UTC)
-        if entry is not None and not _may_have_changed(site, name, *entry):
-            continue
-        record = _read(site, name)
-        if record is not None:
-            site.store.upsert(runs, "id", name, _row(record, read_at))
-            changed += 1
-    gone = sorted(set(known) - names)
-    if gone:
+    for batch in _batches(stale):
+        rows = [row for name in batch if (row := _row(site, name)) is not None]
+        _put(site.store, rows, known.keys())
+        changed += len(rows)
+    gone = sorted(known.keys() - written.keys())
+    for batch in _batches(gone):
         with site.store.begin() as connection:
-            connection.execute(delete(runs).where(runs.c.id.in_(gone[:500])))
+            connection.execute(delete(runs).where(runs.c.id.in_(batch)))
     return changed + len(gone)
 
 
@@ -123,27 +126,52 @@ def _known(store: Store) -> dict[str, tuple[str, datetime]]:
     return {row.id: (row.status, row.read_at) for row in rows}
 
 
-def _may_have_changed(site: Site, name: str, status: str, read_at: datetime) -> bool:
-    """Local files tell by their time; on an object store only those that had not ended are asked again."""
+def _may_differ(site: Site, name: str, folder_written: float, known: tuple[str, datetime]) -> bool:
+    """Of a run that goes on the file itself is asked, since a network's file system may tell a folder's time
+    half a minute late; on an object store, whose folders have no time, it is read each time."""
+    status, read_at = known
     storage = site.workspace.storage
     if storage.remote:
         return status == "running"
-    try:
-        written = storage.modified(f"{FOLDER}/{name}/{RUN_FILE}")
-    except (HeliostatError, OSError):  # it went meanwhile
-        return False
+    written = folder_written
+    if status == "running":
+        try:
+            written = storage.modified(f"{FOLDER}/{name}/{RUN_FILE}")
+        except StorageError:  # it went meanwhile
+            return False
     return datetime.fromtimestamp(written, UTC) > read_at - _MARGIN
 
 
-def _read(site: Site, name: str) -> Run | None:
+def _batches(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (items[first : first + BATCH] for first in range(0, len(items), BATCH))
+
+
+def _put(store: Store, rows: list[dict[str, Any]], known: Collection[str]) -> None:
+    """Take up some records; of two processes that do so at once each row is one's."""
+    new = [row for row in rows if row["id"] not in known]
     try:
-        return read_run(site.workspace, f"{FOLDER}/{name}")
+        with store.begin() as connection:
+            if new:
+                connection.execute(insert(runs), new)
+            for row in rows:
+                if row["id"] in known:
+                    connection.execute(update(runs).where(runs.c.id == row["id"]).values(**row))
+    except StoreError:  # another process has added one of them meanwhile: singly, each finds its way
+        for row in rows:
+            store.upsert(runs, "id", row["id"], {name: value for name, value in row.items() if name != "id"})
+
+
+def _row(site: Site, name: str) -> dict[str, Any] | None:
+    """A run's entry, from its file; None without one that can be read."""
+    read_at = datetime.now(UTC)
+    try:
+        run = read_run(site.workspace, f"{FOLDER}/{name}")
     except ArtifactError:  # another version's; `heliostat runs show` says what is wrong with it
         return None
-
-
-def _row(run: Run, read_at: datetime) -> dict[str, Any]:
+    if run is None:
+        return None
     return {
+        "id": name,
         "stage": run.stage,
         "status": run.status,
         "job": run.provenance.ray_job_id,
