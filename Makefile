@@ -11,7 +11,7 @@ RECIPE ?= jobs/recipes/quickstart.yaml
 # Compiled tests are kept: rewriting their assertions takes longer than most of them do.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-slow test-e2e bench-access bench-compression bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak lint check format clean
+.PHONY: setup demo test test-slow test-e2e bench-access bench-compression bench-dashboard bench-data bench-evaluation bench-layouts bench-pretraining bench-serving bench-sweeps bench-training soak lint check format clean
 
 setup: $(READY)
 
@@ -82,6 +82,11 @@ bench-sweeps: $(READY)
 # What key, limits and policy cost a request, with 10,000 keys. Seconds.
 bench-access: $(READY)
 	$(BIN)/python -m tests.bench.access_benchmark $(ARGS)
+
+# How long the dashboard's pages take to open in Chromium, with 1,000 runs of 1,000 steps. Some five minutes.
+# make bench-dashboard ARGS="--only runs --repeats 3" is a short one.
+bench-dashboard: $(READY)
+	$(BIN)/python -m tests.bench.dashboard_benchmark $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
