@@ -23,6 +23,7 @@ from heliostat.control.alert_watch import READING as ALERTS
 from heliostat.control.alert_watch import AlertWatch
 from heliostat.control.alerts import drop_old_alerts
 from heliostat.control.cluster_course import EVERY_SECONDS, note_use, use_of
+from heliostat.control.holders import submission_ids
 from heliostat.control.job_queue import dispatch_due
 from heliostat.control.job_watch import sync_jobs
 from heliostat.control.ray_api import RayApi
@@ -94,6 +95,17 @@ def read_noted_serve(store: Store) -> Reading[ServeState]:
     return store.reading("serve", SERVE)
 
 
+class _RememberingApi(RayApi):
+    """Keeps the list of jobs that it was given last."""
+
+    heard: list[dict[str, Any]]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What Ray knows about all jobs."""
+        self.heard = super().jobs()
+        return self.heard
+
+
 class Collector:
     """Asks the cluster, serves the queue, keeps runs' index and the alerts, until it is told to stop."""
 
@@ -102,11 +114,12 @@ class Collector:
         self._site, self._no_cluster = site, no_cluster
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._renewed = 0.0
+        self._submissions: dict[str, str] | None = None
         self._tasks = (
-            Task("jobs", 2.0, _jobs),
+            Task("jobs", 2.0, self._jobs),
             Task("nodes", 5.0, _ask(read_nodes, NODES)),
             Task("demand", 5.0, _ask(read_demand, DEMAND)),
-            Task("holders", 5.0, _ask(who_holds, HOLDERS)),
+            Task("holders", 5.0, _ask(self._holders, HOLDERS)),
             Task("serve", 5.0, _ask(read_serve, SERVE)),
             Task("runs", 2.0, sync_runs, of_cluster=False),
             Task("use", EVERY_SECONDS, _note_use, of_cluster=False),
@@ -150,6 +163,20 @@ class Collector:
                 logger.exception("the collector's task '%s' failed; the others go on", task.name)
                 self._note_silence(task.name, f"{type(error).__name__}: {error}", now)
 
+    def _jobs(self, site: Site) -> str:
+        """Serve the queue, and bring jobs up to what Ray says; the cluster's Ray version."""
+        assert site.address is not None, "nothing is asked without one"
+        with _RememberingApi(site.address) as api:
+            version = api.check_version()
+            sync_jobs(site, api)
+            self._submissions = submission_ids(api.heard)
+        dispatch_due(site)
+        return version
+
+    def _holders(self, api: RayApi) -> tuple[Holder, ...]:
+        """Who holds what, with the jobs as `_jobs` heard them: nothing is asked twice within two seconds."""
+        return who_holds(api, self._submissions)
+
     def _note_silence(self, name: str, reason: str, since: datetime) -> None:
         try:
             self._site.store.put_unavailable(name, reason, since)
@@ -186,16 +213,6 @@ class Collector:
                 )
         except StoreError:
             return
-
-
-def _jobs(site: Site) -> str:
-    """Serve the queue, and bring jobs up to what Ray says; the cluster's Ray version."""
-    assert site.address is not None, "nothing is asked without one"
-    with RayApi(site.address) as api:
-        version = api.check_version()
-        sync_jobs(site, api)
-    dispatch_due(site)
-    return version
 
 
 def _ask(read: Callable[[RayApi], Any], adapter: TypeAdapter[Any]) -> Callable[[Site], Any]:

@@ -1,6 +1,6 @@
 """Who holds a cluster's CPUs and GPUs and who waits for some: actors, tasks, placement groups, by job."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from heliostat.control.answers import amounts, mapping, mappings, text
@@ -37,15 +37,16 @@ class Holder(Record):
         return not self.node_id
 
 
-def who_holds(api: RayApi) -> tuple[Holder, ...]:
+def who_holds(api: RayApi, jobs: Mapping[str, str] | None = None) -> tuple[Holder, ...]:
     """What holds or waits for resources now, by node and job. Actors and tasks inside a placement group count
-    under the group, which holds for them; what asks for nothing is left out.
+    under the group, which holds for them; what asks for nothing is left out. `jobs` are the
+    `submission_ids`, where somebody has asked for these a moment ago.
 
     Raises:
         Unreachable: the cluster does not answer.
         ClusterError: it refuses, or what answers is no Ray dashboard.
     """
-    jobs = submission_ids(api)
+    jobs = submission_ids(api.jobs()) if jobs is None else jobs
     found = [_actor(row, jobs) for row in api.rows("actors")]
     found += [_task(row, jobs) for state in _TASK_STATES for row in _tasks(api, state)]
     for row in api.rows("placement_groups"):
@@ -61,10 +62,10 @@ def who_holds(api: RayApi) -> tuple[Holder, ...]:
     )
 
 
-def submission_ids(api: RayApi) -> dict[str, str]:
-    """Our submission ids by Ray's own job numbers."""
+def submission_ids(jobs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Our submission ids by Ray's own job numbers, from its list of jobs."""
     found: dict[str, str] = {}
-    for entry in api.jobs():
+    for entry in jobs:
         number = text(mapping(entry, "driver_info").get("id")) or text(entry.get("job_id"))
         if number and text(entry.get("submission_id")):
             found[number] = text(entry.get("submission_id"))
