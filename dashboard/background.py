@@ -10,6 +10,7 @@ from dashboard.session import site
 from dashboard.started import ADDRESS, started
 from heliostat.control.collector import NO_CLUSTER as NONE_SET
 from heliostat.control.collector import Collector
+from heliostat.control.import_ahead import import_ahead
 from heliostat.control.local_cluster import LocalCluster, find_local_cluster, start_local_cluster
 from heliostat.errors import ClusterError
 
@@ -23,6 +24,7 @@ def at_work() -> Iterator[None]:
     stop = threading.Event()
     worker = threading.Thread(target=_work, args=(stop,), name="collector", daemon=True)
     worker.start()
+    threading.Thread(target=import_ahead, args=(stop,), name="import ahead", daemon=True).start()
     try:
         yield
     finally:

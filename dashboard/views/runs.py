@@ -11,11 +11,12 @@ from dashboard.parts.states import age, empty, health_banner, unavailable
 from dashboard.parts.table import table
 from dashboard.parts.text import ago, moment
 from dashboard.session import current, time_zone
+from dashboard.work_reads import work
 
 from heliostat.control.collector import read_cluster
 from heliostat.control.curves import View, run_curves
 from heliostat.control.readings import Unavailable, latest
-from heliostat.control.work_list import GROUPS, UNDER_WAY, Work, WorkFilter, course_of, read_work
+from heliostat.control.work_list import GROUPS, UNDER_WAY, Work, WorkFilter, course_of
 from heliostat.errors import HeliostatError
 
 SHOWN = 200
@@ -89,7 +90,7 @@ def columns() -> dict[str, Any]:
 
 def listing(wanted: WorkFilter) -> None:
     """The table, drawn anew while something is under way."""
-    reading = read_work(site, wanted)
+    reading = work(site, wanted)
     if isinstance(reading, Unavailable):
         unavailable(reading)
     known = latest(reading)
@@ -143,7 +144,7 @@ PRESET = {"preset": "one_minute"}
 st.title(t("app.page.runs"))
 health_banner(read_cluster(site.store))
 asked = filters()
-first = latest(read_work(site, asked, limit=50))
+first = latest(work(site, asked))
 busy = first is not None and any(line.state in UNDER_WAY for line in first.value)
 st.fragment(listing, run_every="4s" if busy else None)(asked)
 if first is not None:
