@@ -298,7 +298,8 @@ def test_a_job_whose_run_failed_is_one_alert_and_not_two(site):
 def test_a_job_is_not_told_in_its_runs_place_while_the_runs_files_cannot_be_read(site):
     provenance = Provenance.collect().model_copy(update={"ray_job_id": "job-1"})
     put_job(site, "job-1")
-    folder = put_run(site, [3.0], status="failed", error="x", finished_at=now(), provenance=provenance)
+    ended = now() - timedelta(seconds=20)
+    folder = put_run(site, [3.0], status="failed", error="x", finished_at=ended, provenance=provenance)
     turn(site)
     assert rules_of(site) == ["TrainingFailed"]
     (folder / "findings.jsonl").write_text("[1]\n")
