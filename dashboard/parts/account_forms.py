@@ -74,7 +74,7 @@ def _change(session: Session, accounts: Accounts, there: Sequence[Listed]) -> No
     with st.container(border=True):
         names = [each.name for each in there]
         name = st.selectbox(t("settings.which"), names, key="settings_which")
-        chosen = next(each for each in there if each.name == name)
+        chosen = next((each for each in there if each.name == name), there[0])
         if chosen.name == session.actor.user:
             st.info(t("settings.own"), icon=":material/person:")
         with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -191,12 +191,7 @@ def serve_part(serve: ServeState) -> None:
 
 def _application(app: ServeApplication, endpoint: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        kind = "endpoint" if endpoint else "application"
-        _owner(
-            Owner("endpoint", endpoint, app.name)
-            if kind == "endpoint"
-            else Owner("application", "", app.name)
-        )
+        _owner(Owner("endpoint" if endpoint else "application", endpoint, app.name))
         status_badge(app.status)
     if app.message:
         st.text(app.message)

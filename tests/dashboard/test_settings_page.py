@@ -230,3 +230,12 @@ def test_the_versions_here_are_listed(site):
 
 def test_the_page_speaks_chinese(site):
     assert "账号" in [each.value for each in open_page("settings", language="zh").header]
+
+
+def test_the_forms_go_on_when_the_chosen_account_is_gone(accounts, monkeypatch):
+    test = open_forms(monkeypatch)
+    test.selectbox(key="settings_which").set_value("bob").run()
+    accounts.remove("bob")
+    test.run()
+    assert not test.exception
+    assert "This is your own account." in said(test)
