@@ -39,10 +39,10 @@ def account_forms(session: Session, accounts: Accounts) -> None:
         ]
         table(rows, key="settings_accounts", alt=t("settings.accounts"))
         _change(session, accounts, there)
+        command_line(*COMMAND, "list")
     else:
         empty(t("settings.no_accounts"))
     _add(session, accounts, first=not there)
-    command_line(*COMMAND, "list")
 
 
 def _add(session: Session, accounts: Accounts, first: bool) -> None:
@@ -65,7 +65,7 @@ def _add(session: Session, accounts: Accounts, first: bool) -> None:
             with acting():
                 added = add_account(accounts, session.actor, name, str(role), _agreed(session, passwords))
                 _done(t("settings.added", name=added.name))
-        command_line(*COMMAND, "add", "NAME", "--role", "operator")
+        command_line(*COMMAND, "add", "NAME", "--role", roles[-1] if first else "operator")
 
 
 def _change(session: Session, accounts: Accounts, there: Sequence[Listed]) -> None:

@@ -32,14 +32,15 @@ def waiting_list(demand: Demand, holders: Sequence[Holder]) -> None:
         st.info(plain(line), icon=":material/dns:")
     if not demand.waiting:
         st.caption(t("cluster.nothing_waits"))
+    elif st.toggle(t("cluster.as_table"), key="cluster_waiting_as_table"):
+        _waiting_table(demand.waiting)
+        return
     for each in demand.waiting[:SHOWN]:
         _waiting(each)
     if len(demand.waiting) > SHOWN:
         st.caption(t("cluster.more_waiting", shown=SHOWN, of=len(demand.waiting)))
     for holder in holders[:SHOWN]:
         st.text(waiter_line(holder, demand))
-    if demand.waiting:
-        _waiting_table(demand.waiting)
 
 
 def _waiting(each: Waiting) -> None:

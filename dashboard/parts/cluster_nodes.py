@@ -102,7 +102,11 @@ def _gpu(gpu: GpuState) -> None:
 
 
 def _bar(label: str, used: float | None, total: float | None, write: Write = number) -> None:
-    st.progress(_share(used, total), text=f"{label}: {_of(used, total, write)}")
+    told = f"{label}: {_of(used, total, write)}"
+    if total is None:  # an empty bar would look like nothing in use
+        st.caption(told)
+    else:
+        st.progress(_share(used, total), text=told)
 
 
 def _share(used: float | None, total: float | None) -> float:

@@ -57,6 +57,20 @@ def shown(reading: Reading[T]) -> T | None:
     return known.value
 
 
+def noted(reading: Reading[T], above: Reading[Any] | None = None) -> T | None:
+    """As `shown`, for what is asked all the time: its age is said only where it is too old to act on. What
+    `above` says as well, a reason or an age, stands there already."""
+    if isinstance(reading, Unavailable) and reading.reason != getattr(above, "reason", None):
+        unavailable(reading)
+    known, other = latest(reading), latest(above) if above is not None else None
+    if known is None:
+        return None
+    apart = abs(known.at.timestamp() - other.at.timestamp()) if other else STALE_SECONDS
+    if known.age_seconds > STALE_SECONDS and apart >= STALE_SECONDS:
+        age(reading)
+    return known.value
+
+
 def empty(why: str, action: str = "", do: Callable[[], None] | None = None, key: str = "empty") -> None:
     """Nothing to show: why, and the one thing to do about it. `do` may change the page."""
     with st.container(border=True, horizontal_alignment="center", gap="small"):

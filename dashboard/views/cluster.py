@@ -1,14 +1,14 @@
 """Cluster: its nodes, who holds them, what waits and why, what it may grow to, what Ray Serve runs."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import streamlit as st
 from dashboard.parts.cluster_course import cluster_course
 from dashboard.parts.cluster_demand import event_table, node_types, waiting_list
 from dashboard.parts.cluster_nodes import node_cards, node_table
 from dashboard.parts.pieces import Tile, command_line, status_badge, status_text, tiles
-from dashboard.parts.states import STALE_SECONDS, age, empty, health_banner, unavailable
+from dashboard.parts.states import STALE_SECONDS, age, empty, health_banner, noted
 from dashboard.parts.table import table
 from dashboard.parts.text import ago, number, plain
 from dashboard.session import current
@@ -29,7 +29,6 @@ from heliostat.control.readings import Ok, Reading, Unavailable, latest
 from heliostat.control.serve_state import ServeApplication, ServeDeployment, ServeState
 from heliostat.text.concealing import without_secrets
 
-T = TypeVar("T")
 UP_LOCAL = "heliostat cluster up local --nodes 3"
 ROWS = 30
 _PAGES = {"job": ("run", "run"), "sweep": ("sweeps", "sweep"), "endpoint": ("endpoints", "endpoint")}
@@ -47,30 +46,18 @@ t = session.t
 site = session.site
 
 
-def known(reading: Reading[T], said: str = "") -> T | None:
-    """What was heard of last, after saying why it is not from now. `said` is a reason that stands above."""
-    if isinstance(reading, Unavailable) and reading.reason != said:
-        unavailable(reading)
-    last = latest(reading)
-    if last is None:
-        return None
-    if last.age_seconds > STALE_SECONDS:
-        age(reading)
-    return last.value
-
-
-def connection(reading: Reading[str]) -> str:
-    """Where the cluster is and whether it answers; the reason that was given, empty without one."""
+def connection(reading: Reading[str]) -> None:
+    """Where the cluster is, whether it answers, and how old what is shown is where it does not."""
     if isinstance(reading, Unavailable):
         health_banner(reading)
+        age(reading)
     elif reading.age_seconds > STALE_SECONDS:
         st.warning(t("cluster.nobody_asks", ago=ago(t, reading.age_seconds)), icon=":material/history:")
     else:
         st.markdown(f":green[:material/check_circle:] {t('cluster.answers')}")
     last = latest(reading)
-    version = t("cluster.ray", version=plain(last.value)) if last else ""
-    st.caption(" · ".join(filter(None, (plain(without_secrets(site.address or "")), version))))
-    return reading.reason if isinstance(reading, Unavailable) else ""
+    version = t("cluster.ray", version=last.value) if last else ""
+    st.text(" · ".join(filter(None, (without_secrets(site.address or ""), version))))
 
 
 def nothing_known() -> None:
@@ -100,7 +87,6 @@ def figures(nodes: Sequence[Node], demand: Demand | None, serve: ServeState | No
 
 def nodes_part(nodes: Sequence[Node]) -> None:
     """A card for each, and the table behind a toggle."""
-    st.subheader(t("cluster.nodes"), anchor=False)
     if not nodes:
         st.caption(t("cluster.no_nodes"))
         return
@@ -112,7 +98,6 @@ def nodes_part(nodes: Sequence[Node]) -> None:
 
 def holders_part(nodes: Sequence[Node], holders: Sequence[Holder]) -> None:
     """Whose work holds what, with the way to it."""
-    st.subheader(t("cluster.holders"), anchor=False)
     held = [each for each in holders if not each.waits]
     if not held:
         st.caption(t("cluster.nothing_held"))
@@ -121,7 +106,7 @@ def holders_part(nodes: Sequence[Node], holders: Sequence[Holder]) -> None:
     if st.toggle(t("cluster.as_table"), key="cluster_holders_as_table"):
         _holders_table(held, names)
         return
-    holdings = known(read_holdings(site, held)) or ()
+    holdings = noted(read_holdings(site, held)) or ()
     for number_of_row, holding in enumerate(holdings[:ROWS]):
         _holding(number_of_row, holding, names)
     if len(holdings) > ROWS:
@@ -168,7 +153,6 @@ def _holders_table(holders: Sequence[Holder], names: dict[str, str]) -> None:
 
 def demand_part(demand: Demand, holders: Sequence[Holder]) -> None:
     """What waits, then what there may be and what was told."""
-    st.subheader(t("cluster.waiting"), anchor=False)
     waiting_list(demand, [each for each in holders if each.waits])
     st.subheader(t("cluster.types"), anchor=False)
     node_types(demand.node_types, demand.autoscaler)
@@ -178,15 +162,16 @@ def demand_part(demand: Demand, holders: Sequence[Holder]) -> None:
 
 def serve_part(serve: ServeState) -> None:
     """The applications and their deployments."""
-    st.subheader(t("cluster.serve"), anchor=False)
     if not serve.applications:
         st.caption(t("cluster.serve_idle") if serve.running else t("cluster.serve_off"))
+        return
+    if st.toggle(t("cluster.as_table"), key="cluster_serve_as_table"):
+        _serve_table(serve.applications)
         return
     endpoints = endpoints_by_application(site)
     for app in serve.applications:
         with st.container(border=True, gap="xsmall"):
             _application(app, endpoints.get(app.name, ""))
-    _serve_table(serve.applications)
 
 
 def _application(app: ServeApplication, endpoint: str) -> None:
@@ -240,22 +225,22 @@ def live() -> None:
         if isinstance(cluster, Unavailable):
             st.caption(plain(cluster.reason))
         return
-    said = connection(cluster)
-    nodes = known(readings[0], said) or ()
-    demand, holders = latest(readings[1]), latest(readings[2])
-    serve = latest(readings[3])
-    figures(nodes, demand.value if demand else None, serve.value if serve else None)
+    connection(cluster)
+    nodes, demand, holders, serve = map(latest, readings)
+    there = nodes.value if nodes else ()
+    figures(there, demand.value if demand else None, serve.value if serve else None)
     cluster_course(session)
-    nodes_part(nodes)
-    held = known(readings[2], said)
-    if held is not None:
-        holders_part(nodes, held)
-    asked = known(readings[1], said)
-    if asked is not None:
-        demand_part(asked, holders.value if holders else ())
-    served = known(readings[3], said)
-    if served is not None:
-        serve_part(served)
+    parts: tuple[tuple[str, Callable[[Any], None]], ...] = (
+        ("nodes", nodes_part),
+        ("waiting", lambda value: demand_part(value, holders.value if holders else ())),
+        ("holders", lambda value: holders_part(there, value)),
+        ("serve", serve_part),
+    )
+    for (name, draw), reading in zip(parts, readings, strict=True):
+        st.subheader(t(f"cluster.{name}"), anchor=False)
+        value = noted(reading, cluster)
+        if value is not None:
+            draw(value)
 
 
 st.title(t("app.page.cluster"))

@@ -7,7 +7,7 @@ from dashboard.language import LANGUAGES
 from dashboard.parts.account_forms import account_forms
 from dashboard.parts.links import look_link
 from dashboard.parts.pieces import command_line
-from dashboard.parts.states import acting, shown
+from dashboard.parts.states import acting, noted
 from dashboard.parts.text import number, plain
 from dashboard.session import current
 from dashboard.started import door
@@ -35,9 +35,10 @@ def connection() -> None:
     """Which cluster, whether it answers, and how to name another."""
     st.header(t("settings.connection"), anchor=False)
     address = without_secrets(site.address) if site.address else ""
-    st.code(address or t("settings.no_address"), language=None, wrap_lines=True)
+    if address:
+        st.code(address, language=None, wrap_lines=True)
     reading = read_cluster(site.store)
-    version = shown(reading)
+    version = noted(reading)
     if isinstance(reading, Ok):
         st.markdown(f":green[:material/check_circle:] {t('settings.answers', version=plain(version))}")
     allowed = session.actor.may("operator")
@@ -92,7 +93,7 @@ def place() -> None:
 def limits() -> None:
     """How many jobs may be on the cluster at once."""
     st.header(t("settings.limits"), anchor=False)
-    found = shown(take(lambda: read_limits(site.store)))
+    found = noted(take(lambda: read_limits(site.store)))
     if found is None:
         return
     allowed = session.actor.may("admin")
