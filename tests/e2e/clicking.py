@@ -15,6 +15,9 @@ SCREENSHOTS = os.environ.get("HELIOSTAT_SCREENSHOTS")
 WAIT = 120_000
 """Milliseconds for what a cluster on two cores takes its time for."""
 ROW_HEIGHT = 35
+CELL = "[role=gridcell]"
+MAIN = "[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]"
+"""What of a page scrolls: of one with a conversation another than of the others."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def keep_picture(page: Page, name: str) -> None:
     Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
     settle(page)
     size = page.viewport_size
-    long = page.evaluate("(document.querySelector('[data-testid=stMain]') || document.body).scrollHeight")
+    long = page.locator(MAIN).first.evaluate("each => each.scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": max(size["height"], min(long, 6000))})
     page.wait_for_timeout(400)  # charts are drawn anew
     page.screenshot(path=f"{SCREENSHOTS}/{name}-{size['width']}.png")
@@ -130,16 +133,17 @@ def table(page: Page, key: str) -> Locator:
 
 
 def cells(within: Page | Locator) -> list[str]:
-    """What stands in a table, cell by cell: it is a picture with a table for those who cannot see it."""
-    expect(within.get_by_role("gridcell").first).to_be_attached()
-    return [each.strip() for each in within.get_by_role("gridcell").all_text_contents()]
+    """What stands in a table, cell by cell: in its picture is a table for those who cannot see."""
+    found = within.locator(CELL)
+    expect(found.first).to_be_attached()
+    return [each.strip() for each in found.all_text_contents()]
 
 
 def choose_row(page: Page, key: str, number: int) -> None:
     """Tick a row of a table."""
-    canvas = table(page, key).get_by_test_id("data-grid-canvas")
-    canvas.scroll_into_view_if_needed()
-    canvas.click(position={"x": 18, "y": ROW_HEIGHT * (number + 1) + ROW_HEIGHT / 2})
+    expect(table(page, key).locator(CELL).first).to_be_attached()
+    position = {"x": 18, "y": ROW_HEIGHT * (number + 1) + ROW_HEIGHT / 2}
+    table(page, key).locator(".dvn-scroller").click(position=position)
 
 
 def change(page: Page, label: str, value: str) -> None:

@@ -111,6 +111,14 @@ def width(request) -> int:
     return request.param
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = yield
+    if report.when == "call" and report.failed and "page" in getattr(item, "funcargs", {}):
+        keep_picture(item.funcargs["page"], f"failed-{item.path.stem}")
+    return report
+
+
 @pytest.fixture
 def page(width, browser, dashboard) -> Iterator[Page]:
     with opened(browser, dashboard, width) as found:
@@ -186,7 +194,9 @@ def sweep(browser, dashboard, first_run, tmp_path_factory) -> str:
         desktop.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(recipe)
         press(desktop, "Take this one")
         press_start(desktop, "rates")
-        press(desktop, "Open the sweep")
+        trials = desktop.get_by_role("button", name="Open the sweep")
+        expect(trials).to_be_visible(timeout=WAIT)
+        trials.click()
         expect(desktop).to_have_url(re.compile(r"/sweeps\?.*sweep=tune-"))
         found = re.search(r"sweep=(tune-\w+)", desktop.url)
         assert found

@@ -1,7 +1,7 @@
 """What holds for all pages: they fit the screen, a reload keeps the place, language and theme are kept."""
 
 import pytest
-from clicking import keep_picture, open_at, part, settle
+from clicking import MAIN, keep_picture, open_at, part, settle
 from dashboard.pages import there
 from playwright.sync_api import Page, expect
 
@@ -39,5 +39,5 @@ def test_no_page_is_wider_than_the_screen(page: Page, first_run):
         settle(page)
         keep_picture(page, name.replace("?preset=", "-"))
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], name
-        inside = page.get_by_test_id("stMain").evaluate("each => each.scrollWidth - each.clientWidth")
+        inside = page.locator(MAIN).first.evaluate("each => each.scrollWidth - each.clientWidth")
         assert inside <= 0, name
