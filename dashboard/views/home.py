@@ -106,7 +106,7 @@ def _line(line: Work) -> None:
         st.text(line.name, width="stretch")
         if course is not None and course.share is not None:
             st.progress(course.share, text=t("home.step", step=course.step, of=course.num_steps), width=220)
-        st.caption(ago(t, line.seconds))
+        st.caption(ago(t, line.seconds), width="content")
         if st.button(
             t("home.open"), key=f"home_open_{line.id}", type="tertiary", icon=":material/open_in_new:"
         ):

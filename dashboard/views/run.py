@@ -65,7 +65,7 @@ def head(work_id: str) -> None:
         st.text(line.name)
         status_badge(line.state)
         st.caption(t("run.by", user=line.user, at=moment(line.started_at, zone)))
-    st.code(line.id, language=None)
+    st.code(line.id, language=None, wrap_lines=True)
     if line.reason and line.state in ("queued", "pending", "stopping"):
         st.info(t("run.waits"), icon=":material/hourglass_top:")
         st.text(line.reason)
@@ -99,7 +99,8 @@ def actions(page: WorkPage) -> None:
             and st.button(t("run.clone"), icon=":material/content_copy:", key="run_clone")
         ):
             st.switch_page("views/new_run.py", query_params={"clone": job.id})
-        deploy_button(session, page.made)
+        if page.line.state in ("succeeded", "finished"):  # else the newest model may be the one it began with
+            deploy_button(session, page.made)
         name = served_name(page)
         if name and st.button(t("run.talk"), icon=":material/forum:", key="run_talk", type="primary"):
             st.switch_page("views/playground.py", query_params={"endpoint": name})

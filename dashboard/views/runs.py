@@ -32,13 +32,13 @@ site = session.site
 
 def filters() -> WorkFilter:
     """What the page is narrowed to, kept in its address."""
+    group = st.segmented_control(
+        t("runs.state"),
+        list(GROUPS),
+        format_func=lambda key: t(f"runs.group.{key}"),
+        **kept("runs_state", GROUPS),
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        group = st.segmented_control(
-            t("runs.state"),
-            list(GROUPS),
-            format_func=lambda key: t(f"runs.group.{key}"),
-            **kept("runs_state", GROUPS),
-        )
         text = st.text_input(
             t("runs.find"), key="runs_find", bind="query-params", placeholder=t("runs.find_hint"), width=240
         )

@@ -12,7 +12,7 @@ from heliostat.control.drafts import (
     settings_of,
     split_changes,
 )
-from heliostat.control.presets import changed, preset_of, presets
+from heliostat.control.presets import changed, first_comment, preset_of, presets
 from heliostat.workspace import Workspace
 
 
@@ -20,6 +20,12 @@ from heliostat.workspace import Workspace
 def test_every_preset_is_a_recipe_and_says_what_it_is(preset):
     assert preset.about
     assert problems(preset, ()) == {}
+
+
+def test_what_a_preset_says_of_itself_is_a_whole_sentence():
+    assert preset_of("distill_student").about.endswith("layers and channels alike, then taught by it.")
+    assert first_comment("# One line: a b\n# Another: c\nname: x\n") == "One line: a b"
+    assert first_comment("name: x\n# later\n") == ""
 
 
 def test_problems_go_by_key():

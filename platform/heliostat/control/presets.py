@@ -161,9 +161,21 @@ def value_at(values: Any, key: str) -> Any:
 
 
 def _read(path: Path) -> Preset:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
-    about = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return Preset(path.stem, about, RecipeFile.read(path).values)
+    return Preset(path.stem, first_comment(path.read_text(encoding="utf-8")), RecipeFile.read(path).values)
+
+
+def first_comment(text: str) -> str:
+    """The comment that a recipe begins with, as far as its first sentence goes: a line that begins small goes
+    on with it."""
+    told: list[str] = []
+    for line in text.splitlines():
+        said = line.removeprefix("#").strip()
+        if not line.startswith("#") or (told and not said[:1].islower()):
+            break
+        told.append(said)
+    whole = " ".join(told)
+    end = whole.find(". ")
+    return whole if end < 0 else whole[: end + 1]
 
 
 def _typed(value: Any) -> str:

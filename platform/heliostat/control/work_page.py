@@ -26,6 +26,7 @@ _MENDS = (
     ("did you mean", "config"),
     ("asks for a token", "token"),
     ("disk is full", "disk"),
+    ("process was killed", "killed"),
 )
 """What a failure's words say about what may help: a key of the page's own texts."""
 
