@@ -60,7 +60,7 @@ def build_app(background: Background = nullcontext) -> streamlit.App:
             Route("/", index),
             *(Route(f"/{name}", index) for name in PAGES),
         ],
-        on_script_error=_show_fault,
+        on_script_error=show_fault,
     )
 
 
@@ -68,13 +68,14 @@ async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _show_fault(error: Exception) -> bool:
+def show_fault(error: Exception) -> bool:
     """One line for the person, the traceback for the log; the frame around the page stays."""
+    from dashboard.parts.text import plain
     from dashboard.session import current_translator
 
     t = current_translator()
     if isinstance(error, HeliostatError):
-        streamlit.error(str(error).replace("[", "\\["), icon=":material/error:")
+        streamlit.error(plain(error), icon=":material/error:")
         return True
     streamlit.error(t("app.fault", kind=type(error).__name__), icon=":material/bug_report:")
     return True  # Streamlit has written the traceback; its own box would ask other hosts about it
