@@ -68,4 +68,4 @@ shown = st.segmented_control(
 )
 live(shown == "all")
 more = ["--all"] if shown == "all" else []
-command_line(" ".join(["heliostat alerts", *more, *workspace_words(site.workspace)]))
+command_line("heliostat", "alerts", *more, *workspace_words(site.workspace))

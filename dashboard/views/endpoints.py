@@ -49,7 +49,7 @@ def list_page(session: Session, served: tuple[str, ...]) -> None:
             )
 
     live()
-    command_line(" ".join(["heliostat endpoints list", *workspace_words(session.site.workspace)]))
+    command_line("heliostat", "endpoints", "list", *workspace_words(session.site.workspace))
 
 
 def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
@@ -84,8 +84,7 @@ def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
             deploy_dialog(session, served)
     if state.live:
         logs(session, name)
-    words = ["heliostat serve status", name, *workspace_words(session.site.workspace)]
-    command_line(" ".join(words))
+    command_line("heliostat", "serve", "status", name, *workspace_words(session.site.workspace))
 
 
 def _leave() -> None:

@@ -59,7 +59,7 @@ def queue(session: Session) -> None:
         empty(t("review.none_pending"), t("review.show_all"), lambda: _show("every"))
     else:
         empty(t("review.none"), t("review.show_pending"), lambda: _show("pending"))
-    command_line(" ".join(["heliostat review list", *workspace_words(place)]))
+    command_line("heliostat", "review", "list", *workspace_words(place))
 
 
 def _show(status: str) -> None:
