@@ -17,10 +17,13 @@ STALE_SECONDS = 10.0
 
 
 def health_banner(reading: Reading[Any]) -> None:
-    """Nothing where the cluster answers; else since when it does not, and that saved data is shown."""
-    if isinstance(reading, Ok):
-        return
+    """Nothing where the cluster answers; else since when it does not, or was not asked, and that saved data
+    is shown."""
     t = current_translator()
+    if isinstance(reading, Ok):
+        if reading.age_seconds > STALE_SECONDS:
+            st.warning(t("parts.nobody_asks", ago=ago(t, reading.age_seconds)), icon=":material/history:")
+        return
     since = moment(reading.since, time_zone()) if reading.since else ""
     first = t("parts.away_since", since=since) if since else t("parts.away")
     second = t("parts.saved") if reading.last else t("parts.nothing_saved")

@@ -10,7 +10,7 @@ from dashboard.parts.cluster_nodes import node_cards, node_table
 from dashboard.parts.pieces import Tile, command_line, status_badge, status_text, tiles
 from dashboard.parts.states import STALE_SECONDS, age, empty, health_banner, noted
 from dashboard.parts.table import table
-from dashboard.parts.text import ago, number, plain
+from dashboard.parts.text import number, plain
 from dashboard.session import current
 
 from heliostat.control.cluster_words import short_id
@@ -48,12 +48,10 @@ site = session.site
 
 def connection(reading: Reading[str]) -> None:
     """Where the cluster is, whether it answers, and how old what is shown is where it does not."""
+    health_banner(reading)
     if isinstance(reading, Unavailable):
-        health_banner(reading)
         age(reading)
-    elif reading.age_seconds > STALE_SECONDS:
-        st.warning(t("cluster.nobody_asks", ago=ago(t, reading.age_seconds)), icon=":material/history:")
-    else:
+    elif reading.age_seconds <= STALE_SECONDS:
         st.markdown(f":green[:material/check_circle:] {t('cluster.answers')}")
     last = latest(reading)
     version = t("cluster.ray", version=last.value) if last else ""

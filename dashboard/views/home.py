@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import streamlit as st
 from dashboard.parts.alert_view import open_alerts
 from dashboard.parts.pieces import Tile, command_line, status_badge, tiles
-from dashboard.parts.states import empty, health_banner, unavailable
-from dashboard.parts.text import ago, number
+from dashboard.parts.states import STALE_SECONDS, empty, health_banner, unavailable
+from dashboard.parts.text import ago, number, plain
 from dashboard.session import current
 
 from heliostat.control.collector import read_cluster, read_noted_nodes
@@ -28,12 +28,12 @@ site = session.site
 def health() -> None:
     """One line: whether the cluster answers, and with what."""
     reading = read_cluster(site.store)
-    if not isinstance(reading, Ok):
-        health_banner(reading)
+    health_banner(reading)
+    if not isinstance(reading, Ok) or reading.age_seconds > STALE_SECONDS:
         return
     nodes = latest(read_noted_nodes(site.store))
     alive = sum(node.alive for node in nodes.value) if nodes else 0
-    st.markdown(f":green[:material/check_circle:] {t('home.healthy', n=alive, ray=reading.value)}")
+    st.markdown(f":green[:material/check_circle:] {t('home.healthy', n=alive, ray=plain(reading.value))}")
 
 
 def figures() -> None:

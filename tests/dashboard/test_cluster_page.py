@@ -205,6 +205,14 @@ def test_what_is_older_than_the_rest_has_its_own_age(site):
     assert said(open_page("cluster")).count("7 min old") == 1
 
 
+@pytest.mark.parametrize("page", ["home", "runs", "new_run"])
+def test_no_page_calls_a_cluster_healthy_that_nobody_asks_any_more(site, page):
+    put(site, NOW - timedelta(hours=2), nodes=(BUSY,))
+    told = said(open_page(page))
+    assert "Nothing has asked the cluster for 2 h" in told
+    assert "The cluster answers" not in told
+
+
 def test_a_fresh_reading_has_no_age(site):
     put(site, nodes=(BUSY,))
     assert " old" not in said(open_page("cluster"))
