@@ -20,6 +20,9 @@ ROUTES = {
     "/api/v0/tasks": "tasks",
     "/api/v0/placement_groups": "placement_groups",
     "/api/jobs/": "jobs",
+    "/api/jobs/lost-running": "job",
+    "/api/jobs/lost-running/logs": "logs",
+    "/api/v0/nodes": "state_nodes",
 }
 
 

@@ -18,6 +18,7 @@ from heliostat.control.job_records import (
     find_jobs,
 )
 from heliostat.control.job_retries import RETRIES, end_lost_job
+from heliostat.control.lost_drivers import DRIVER_LOST, MESSAGE, with_lost_drivers
 from heliostat.control.ray_api import RayApi
 from heliostat.control.sites import Site
 from heliostat.control.tables import jobs
@@ -29,14 +30,14 @@ _CAUSES = {
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT": "no node had room for its driver in time",
     "JOB_SUPERVISOR_ACTOR_START_FAILURE": "its driver could not be started",
     "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE": "no node may run its driver",
-    "JOB_SUPERVISOR_ACTOR_DIED": "the node of its driver was lost",
+    DRIVER_LOST: MESSAGE,
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE": "its driver was lost",
     "JOB_ENTRYPOINT_COMMAND_START_ERROR": "its command could not be started",
 }
 _CLUSTERS_FAULT = (
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
     "JOB_SUPERVISOR_ACTOR_START_FAILURE",
-    "JOB_SUPERVISOR_ACTOR_DIED",
+    DRIVER_LOST,
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
 )
 _KILLED = (137, -9)
@@ -52,7 +53,8 @@ def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
     """
     # The record first: what it says is with Ray must be in the answer that is asked for after it.
     active = find_jobs(site.store, JobFilter(states=ACTIVE))
-    entries = {str(entry["submission_id"]): entry for entry in api.jobs() if entry.get("submission_id")}
+    told = with_lost_drivers(api, api.jobs())
+    entries = {str(entry["submission_id"]): entry for entry in told if entry.get("submission_id")}
     retries = []
     for job in active:
         entry = entries.get(job.id)
@@ -75,7 +77,7 @@ def explain_end(entry: dict[str, Any]) -> str:
     cause = _CAUSES.get(str(entry.get("error_type")))
     message = " ".join(str(entry.get("message") or "").partition(", last available logs")[0].split())
     if cause:
-        return f"{cause} ({message})" if message else cause
+        return f"{cause} ({message})" if message and message != cause else cause
     if status == "STOPPED":
         return "stopped"
     if code in _KILLED:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from heliostat.control.lost_drivers import with_lost_drivers
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.submissions import Submission, prepare, send
 from heliostat.errors import ClusterError
@@ -60,7 +61,8 @@ def follow_job(
     with RayApi(address) as api:
         while True:
             try:
-                job = _job(api.job(submission_id))  # before the log, so that a final log is a whole one
+                (entry,) = with_lost_drivers(api, [api.job(submission_id)])
+                job = _job(entry)  # before the log, so that a final log is a whole one
                 log = api.logs(submission_id)
             except Unreachable as error:
                 if time.monotonic() - heard > PATIENCE_SECONDS:
