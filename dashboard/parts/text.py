@@ -6,11 +6,16 @@ from datetime import UTC, datetime, tzinfo
 from dashboard.words import Translator
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?=@)", re.IGNORECASE)
+"""Where what looks like an address of the web or of mail can be parted: markdown makes links of them even
+where their marks are escaped."""
+_JOINER = "\u2060"
+"""Has no width, and breaks no line."""
 
 
 def plain(text: object) -> str:
     """`text` so that markdown shows it as it is: for names that people gave, inside a sentence."""
-    return _MARKS.sub(r"\\\1", " ".join(str(text).split()))
+    return _MARKS.sub(r"\\\1", _ADDRESS.sub(_JOINER, " ".join(str(text).split())))
 
 
 def ago(t: Translator, seconds: float) -> str:

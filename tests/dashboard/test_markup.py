@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from dashboard.parts.text import plain
 from pages import HOSTILE, ROOT
 from streamlit.testing.v1 import AppTest
 from tests.data.in_process import in_order, write_jsonl
@@ -145,3 +146,12 @@ def test_the_search_would_find_markup():
 
 def test_the_example_is_hostile():
     assert all(mark in EVIL for mark in MARKUP)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://evil.example", "HTTPS://evil.example/x", "www.evil.example", "a@evil.example"]
+)
+def test_what_looks_like_an_address_is_parted_so_that_nothing_makes_a_link_of_it(text):
+    shown = plain(f"see {text} there").replace("\\", "")
+    assert text not in shown
+    assert shown.replace("\u2060", "") == f"see {text} there"
