@@ -5,13 +5,17 @@ from datetime import UTC, datetime
 from threading import Barrier, Thread
 
 import pytest
+from recorded_ray import answering
 
 from heliostat.control.job_records import JobFilter, JobRecord, change_job, events_of, find_jobs, job_of
 from heliostat.control.job_retries import end_lost_job, own_retry
+from heliostat.control.job_watch import sync_jobs
 from heliostat.control.jobs import follow_job, retry_job, submit_job
+from heliostat.control.ray_api import RayApi
 from heliostat.control.roles import Actor
 from heliostat.control.sites import Site
 from heliostat.control.submissions import Submission
+from heliostat.errors import ClusterError
 
 ADA = Actor("ada", "operator")
 LOST = {"state": "FAILED", "reason": "its node was lost"}
@@ -52,6 +56,17 @@ def test_a_lost_job_ends_in_words_and_its_retry_waits_in_the_queue(site, running
     assert waiting.request == {**running.request, "submission_id": retry.id}
     assert [event.text for event in events_of(site.store, running.id)][-1] == f"tried again as {retry.id}"
     assert own_retry(site.store, ended) == retry.id
+
+
+@pytest.mark.parametrize("answer", [(200, ""), {}, {"jobs": []}])
+def test_an_answer_that_is_no_list_of_jobs_loses_none(site, running, answer):
+    with (
+        answering({"jobs": answer}) as address,
+        RayApi(address) as api,
+        pytest.raises(ClusterError, match="answered no list"),
+    ):
+        sync_jobs(site, api)
+    assert [job.state for job in find_jobs(site.store)] == ["RUNNING"]
 
 
 def test_however_many_hear_of_the_loss_at_once_there_is_one_retry(site, running):

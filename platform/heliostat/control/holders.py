@@ -46,7 +46,8 @@ def who_holds(api: RayApi, jobs: Mapping[str, str] | None = None) -> tuple[Holde
         Unreachable: the cluster does not answer.
         ClusterError: it refuses, or what answers is no Ray dashboard.
     """
-    jobs = submission_ids(api.jobs()) if jobs is None else jobs
+    if jobs is None:
+        jobs = submission_ids(mappings(api.get("/api/jobs/", "listing jobs")))
     found = [_actor(row, jobs) for row in api.rows("actors")]
     found += [_task(row, jobs) for state in _TASK_STATES for row in _tasks(api, state)]
     for row in api.rows("placement_groups"):

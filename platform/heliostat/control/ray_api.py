@@ -124,8 +124,16 @@ class RayApi:
         return True
 
     def jobs(self) -> list[dict[str, Any]]:
-        """What Ray knows about all jobs, in no particular order."""
+        """What Ray knows about all jobs, in no particular order.
+
+        Raises:
+            ClusterError: what answers gives no list, which does not mean that there are no jobs.
+        """
         answer = self._check(self._send("GET", "/api/jobs/"), "listing jobs")
+        if not isinstance(answer, list):
+            raise ClusterError(
+                f"listing jobs: {self.address} answered no list; is it the head node's dashboard?"
+            )
         return [dict(entry) for entry in mappings(answer)]
 
     def logs(self, submission_id: str) -> str:
