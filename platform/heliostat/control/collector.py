@@ -132,7 +132,7 @@ class Collector:
         try:
             while not stop.is_set():
                 if self._holds_lease():
-                    self._work(self._keeps_lease)
+                    self._work(lambda: not stop.is_set() and self._keeps_lease())
                 stop.wait(TICK_SECONDS)
         finally:
             self._let_go()
@@ -145,7 +145,7 @@ class Collector:
         for task in self._tasks:
             if time.monotonic() < task.due:
                 continue
-            if not may_go_on():  # a task before this one took long, and another process asks by now
+            if not may_go_on():  # a task before this one took long: another process asks by now, or we end
                 return
             task.due = time.monotonic() + task.every_seconds
             now = datetime.now(UTC)
