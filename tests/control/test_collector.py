@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from recorded_ray import answering, recorded
 
@@ -24,6 +25,31 @@ def test_an_answer_that_one_task_stumbles_over_ends_no_other(tmp_path, caplog):
     assert "AttributeError" in noted.reason
     assert "task 'jobs' failed" in caplog.text
     assert isinstance(read_noted_nodes(site.store), Ok)
+
+
+class Garbled(BaseHTTPRequestHandler):
+    """Says that its answer is packed, which it is not."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"text")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_answer_that_cannot_be_unpacked_is_no_answer(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Garbled) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        site = Site.open(str(tmp_path / "workspace"), f"http://127.0.0.1:{server.server_port}")
+        Collector(site).work_once()
+        server.shutdown()
+    noted = read_cluster(site.store)
+    assert isinstance(noted, Unavailable)
+    assert noted.reason.startswith("no Ray dashboard answers at http://127.0.0.1")
 
 
 def nodes_are(site: Site) -> str:

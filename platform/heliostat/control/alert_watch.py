@@ -55,7 +55,7 @@ WAIT_SECONDS = 2.0
 """For the gateways' answers; what comes later counts at the next turn."""
 MOST_NOTES = 20
 FAULTS = (HeliostatError, OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
-"""What may be wrong with one rule, or with what one file holds, and must not stop the others."""
+"""What may be wrong with one rule or one task, or with what one file holds, and must not stop the others."""
 FULL_LIST = 10_000
 _OF_INTEREST = ("running", "failed", "stopped")
 _RUN_RULES = ("NanLoss", "LossSpike", "TrainingStalls", "OutOfMemory", "TrainingFailed", "StageFailed")

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from heliostat.control.alert_watch import FAULTS, AlertWatch
 from heliostat.control.alert_watch import READING as ALERTS
-from heliostat.control.alert_watch import AlertWatch
 from heliostat.control.alerts import drop_old_alerts
 from heliostat.control.cluster_course import EVERY_SECONDS, note_use, use_of
 from heliostat.control.holders import submission_ids
@@ -159,7 +159,7 @@ class Collector:
                 return
             except AWAY as error:
                 self._note_silence(task.name, str(error), now)
-            except Exception as error:  # a mistake in one task must not end the others, which share a thread
+            except FAULTS as error:  # a mistake in one task must not end the others, which share a thread
                 logger.exception("the collector's task '%s' failed; the others go on", task.name)
                 self._note_silence(task.name, f"{type(error).__name__}: {error}", now)
 

@@ -152,7 +152,7 @@ class RayApi:
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, **options)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise Unreachable(
                 f"no Ray dashboard answers at {self.address} ({str(error) or type(error).__name__}); "
                 "check the address and that the head node runs, "
