@@ -16,7 +16,9 @@ from heliostat.control.sites import Site
 
 def test_an_answer_that_one_task_stumbles_over_ends_no_other(tmp_path, caplog):
     odd = [recorded("jobs")[0] | {"metadata": "a word where a mapping should be"}]
-    with answering({"/api/version": {"ray_version": "2.60.0"}, "jobs": odd}) as address:
+    nodes = recorded("restarted_head")["state_nodes"]
+    answers = {"/api/version": {"ray_version": "2.60.0"}, "jobs": odd, "state_nodes": nodes}
+    with answering(answers) as address:
         site = Site.open(str(tmp_path / "workspace"), address)
         with caplog.at_level(logging.ERROR):
             Collector(site).work_once()

@@ -1,5 +1,6 @@
 """Jobs that the cluster lost: each is tried again once, whoever hears of it and however many do."""
 
+import json
 import socket
 from datetime import UTC, datetime
 from threading import Barrier, Thread
@@ -7,6 +8,7 @@ from threading import Barrier, Thread
 import pytest
 from recorded_ray import answering
 
+from heliostat.control.clusters import name_of
 from heliostat.control.job_records import JobFilter, JobRecord, change_job, events_of, find_jobs, job_of
 from heliostat.control.job_retries import end_lost_job, own_retry
 from heliostat.control.job_watch import sync_jobs
@@ -67,6 +69,36 @@ def test_an_answer_that_is_no_list_of_jobs_loses_none(site, running, answer):
     ):
         sync_jobs(site, api)
     assert [job.state for job in find_jobs(site.store)] == ["RUNNING"]
+
+
+@pytest.fixture
+def empty_cluster():
+    """A head that knows of no jobs, and asks for no token."""
+    with answering({"jobs": (200, "[]")}) as address, RayApi(address) as api:
+        yield api
+
+
+def test_a_cluster_that_somebody_else_asks_loses_no_job_of_another(site, running, empty_cluster):
+    change_job(site.store, running.id, cluster="http://its-own:8265")
+    assert sync_jobs(site, empty_cluster, watches=True) == ()
+    assert [job.state for job in find_jobs(site.store)] == ["RUNNING"]
+
+
+def test_a_cluster_that_no_longer_knows_its_own_job_has_lost_it(site, running, empty_cluster):
+    change_job(site.store, running.id, cluster=name_of(empty_cluster.address))
+    (retry,) = sync_jobs(site, empty_cluster)
+    assert (job_of(site.store, running.id).state, retry.parent) == ("LOST", running.id)
+    assert retry.cluster is None
+
+
+def test_who_watches_takes_over_what_was_sent_through_another_address(site, running):
+    entry = {"submission_id": running.id, "status": "RUNNING", "type": "SUBMISSION"}
+    change_job(site.store, running.id, cluster="http://127.0.0.1:8265")
+    with answering({"jobs": (200, json.dumps([entry]))}) as address, RayApi(address) as api:
+        sync_jobs(site, api)
+        assert job_of(site.store, running.id).cluster == "http://127.0.0.1:8265"
+        sync_jobs(site, api, watches=True)
+        assert job_of(site.store, running.id).cluster == name_of(address)
 
 
 def test_however_many_hear_of_the_loss_at_once_there_is_one_retry(site, running):

@@ -168,7 +168,7 @@ class Collector:
         assert site.address is not None, "nothing is asked without one"
         with _RememberingApi(site.address) as api:
             version = api.check_version()
-            sync_jobs(site, api)
+            sync_jobs(site, api, watches=True)
             self._submissions = submission_ids(api.heard)
         dispatch_due(site)
         return version

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from heliostat.control.clusters import name_of
 from heliostat.control.job_records import (
     ACTIVE,
     JobFilter,
@@ -162,7 +163,8 @@ def _send(site: Site, job_id: str) -> bool:
             store, job_id, f"refused: {error}", state="FAILED", reason=str(error), ended_at=datetime.now(UTC)
         )
         return True
-    change_job(store, job_id, f"handed in to {site.address}", state="PENDING", reason="")
+    cluster = name_of(site.address)
+    change_job(store, job_id, f"handed in to {site.address}", state="PENDING", reason="", cluster=cluster)
     return True
 
 

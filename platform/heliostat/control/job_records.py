@@ -39,6 +39,8 @@ class JobRecord(Record):
     """What it is to its parent: a retry or a clone."""
     retries_left: int = 0
     """How often it is handed in again by itself when the cluster lost it."""
+    cluster: str | None = None
+    """The cluster that it was sent to, as `clusters.name_of` calls it; None before it was."""
     created_at: datetime
     changed_at: datetime
     started_at: datetime | None = None

@@ -34,7 +34,7 @@ def again(job: JobRecord, user: str, retries_left: int) -> JobRecord:
     changes: dict[str, Any] = {"id": new_id(job.name), "state": "QUEUED", "reason": "", "user": user}
     changes |= {"request": {**job.request, "submission_id": changes["id"]}, "retries_left": retries_left}
     changes |= {"parent": job.id, "relation": "retry", "created_at": now, "changed_at": now}
-    return job.model_copy(update={**changes, "started_at": None, "ended_at": None})
+    return job.model_copy(update={**changes, "cluster": None, "started_at": None, "ended_at": None})
 
 
 def end_lost_job(site: Site, job_id: str, was: str, changes: dict[str, Any]) -> JobRecord | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from heliostat.control.clusters import name_of
 from heliostat.control.job_log import keep_ray_log
 from heliostat.control.job_queue import release_stale_claims
 from heliostat.control.job_records import (
@@ -43,14 +44,19 @@ _CLUSTERS_FAULT = (
 _KILLED = (137, -9)
 
 
-def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
+def sync_jobs(site: Site, api: RayApi, watches: bool = False) -> tuple[JobRecord, ...]:
     """Bring the record up to what Ray says now; returns the retries of jobs lost by no fault of their own,
     which wait in the queue.
+
+    A job that is not on this cluster is lost only where it was sent to this one: who asks another cluster for
+    a list must not end it. Who `watches` the workspace takes over the jobs that it finds here, which a laptop
+    may have sent through another address.
 
     Raises:
         ClusterError: the cluster does not answer; nothing was changed.
         StoreError: the database is away.
     """
+    here = name_of(api.address)
     # The record first: what it says is with Ray must be in the answer that is asked for after it.
     active = find_jobs(site.store, JobFilter(states=ACTIVE))
     told = with_lost_drivers(api, api.jobs())
@@ -59,8 +65,10 @@ def sync_jobs(site: Site, api: RayApi) -> tuple[JobRecord, ...]:
     for job in active:
         entry = entries.get(job.id)
         if entry is not None:
+            if watches and job.cluster != here:
+                change_job(site.store, job.id, cluster=here)
             retries.append(_note(site, api, job, entry))
-        elif job.state != "SUBMITTING":
+        elif job.state != "SUBMITTING" and job.cluster in (None, here):
             gone = {"state": "LOST", "reason": LOST, "ended_at": datetime.now(UTC)}
             retries.append(end_lost_job(site, job.id, job.state, gone))
     release_stale_claims(site, set(entries))
@@ -124,6 +132,7 @@ def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
         reason=explain_end(entry),
         request=request,
         retries_left=RETRIES if request else 0,
+        cluster=name_of(api.address),
         created_at=started,
         changed_at=datetime.now(UTC),
         started_at=started,

@@ -47,6 +47,7 @@ jobs = Table(
     Column("parent", String(_NAME)),
     Column("relation", String(16)),
     Column("retries_left", Integer, nullable=False, default=0),
+    Column("cluster", String(_NAME)),
     Column("created_at", UtcTime, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
