@@ -13,6 +13,7 @@ from dashboard.parts.table import table
 from dashboard.parts.text import number, plain
 from dashboard.session import current
 
+from heliostat.control.cluster_course import EVERY_SECONDS
 from heliostat.control.cluster_words import short_id
 from heliostat.control.collector import (
     read_cluster,
@@ -227,7 +228,6 @@ def live() -> None:
     nodes, demand, holders, serve = map(latest, readings)
     there = nodes.value if nodes else ()
     figures(there, demand.value if demand else None, serve.value if serve else None)
-    cluster_course(session)
     parts: tuple[tuple[str, Callable[[Any], None]], ...] = (
         ("nodes", nodes_part),
         ("waiting", lambda value: demand_part(value, holders.value if holders else ())),
@@ -243,5 +243,6 @@ def live() -> None:
 
 st.title(t("app.page.cluster"))
 live()
+st.fragment(cluster_course, run_every=f"{EVERY_SECONDS:g}s")(session)
 address = ["--address", without_secrets(site.address)] if site.address else []
 command_line("heliostat", "cluster", "status", *address)
