@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
+import yaml
 from tests.three_hosts import ADDRESS, ThreeHosts, three_hosts
 from tests.two_hosts import available
 
@@ -24,6 +26,8 @@ SMALL = ["data.sources.0.max_documents=100", "compress.resources.num_cpus=1"]
 FEW_STEPS, STEPS, EVERY = 12, 200, 10
 AWAY_SECONDS = 10
 """From the head's death until somebody starts it again."""
+NOTICE_SECONDS = 60
+"""From then until the record says that its jobs are lost, and are tried again."""
 TLS = """
 import socket, ssl, sys
 from pathlib import Path
@@ -173,10 +177,16 @@ def lost(request, story) -> Lost:
     return getattr(story, request.param)
 
 
-def test_a_job_whose_head_was_killed_is_tried_again_by_itself_and_the_record_says_so(hosts, lost):
+def test_a_job_whose_head_was_killed_is_tried_again_by_itself_and_the_record_says_so(hosts, story, lost):
     after = states(hosts)
     assert after[lost.job_id] == "FAILED"
     assert after[lost.retry_id(hosts)] == "SUCCEEDED"
+    ended = yaml.safe_load(recorded(hosts, "show", lost.job_id))["ended_at"]
+    noticed = datetime.fromisoformat(ended).timestamp() - story.killed_at
+    print(
+        f"on record as lost {noticed:.1f} s after the kill; the head was away for {AWAY_SECONDS} s"
+    )
+    assert noticed < AWAY_SECONDS + NOTICE_SECONDS
 
 
 def test_the_retry_goes_on_from_the_last_checkpoint(hosts, story, lost):
