@@ -32,18 +32,19 @@ def table(
     if choose and ids is not None:
         chosen = _chosen(key, ids)
         options |= {"on_select": "rerun", "selection_mode": f"{'single' if choose == 'one' else 'multi'}-row"}
-    st.dataframe(_columns(rows), alt=alt or None, **options)
-    t = current_translator()
-    st.download_button(
-        t("parts.csv"),
-        lambda: as_csv(rows),
-        f"{key}.csv",
-        "text/csv",
-        key=f"{key}_csv",
-        icon=":material/download:",
-        type="tertiary",
-        on_click="ignore",
-    )
+    with st.container(key=f"{key}_box"):
+        st.dataframe(_columns(rows), alt=alt or None, **options)
+        t = current_translator()
+        st.download_button(
+            t("parts.csv"),
+            lambda: as_csv(rows),
+            f"{key}.csv",
+            "text/csv",
+            key=f"{key}_csv",
+            icon=":material/download:",
+            type="tertiary",
+            on_click="ignore",
+        )
     return chosen
 
 

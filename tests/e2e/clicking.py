@@ -12,9 +12,10 @@ import psutil
 from playwright.sync_api import Browser, Locator, Page, expect
 
 SCREENSHOTS = os.environ.get("HELIOSTAT_SCREENSHOTS")
-WAIT = 120_000
+WAIT = 180_000
 """Milliseconds for what a cluster on two cores takes its time for."""
 ROW_HEIGHT = 35
+expect.set_options(timeout=20_000)
 CELL = "[role=gridcell]"
 MAIN = "[data-testid=stMain], [data-testid=stAppScrollToBottomContainer]"
 """What of a page scrolls: of one with a conversation another than of the others."""
@@ -55,7 +56,7 @@ class opened:
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None:
-            keep_picture(self._page, "failed")
+            keep_picture(self._page, "failed", wait=False)
         self._context.close()
         if kind is None:
             assert self._faults == []
@@ -69,12 +70,14 @@ def timed(name: str) -> Iterator[None]:
     print(f"\n  {time.monotonic() - began:5.1f} s  {name}")
 
 
-def keep_picture(page: Page, name: str) -> None:
+def keep_picture(page: Page, name: str, wait: bool = True) -> None:
     """Keep what the whole page looks like, where a folder for it is named; its width goes into the name."""
     if not SCREENSHOTS:
         return
     Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-    settle(page)
+    page.bring_to_front()
+    if wait:
+        settle(page)
     size = page.viewport_size
     long = page.locator(MAIN).first.evaluate("each => each.scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": max(size["height"], min(long, 6000))})
@@ -88,14 +91,15 @@ def settle(page: Page) -> None:
     page.wait_for_function(
         "() => { const app = document.querySelector('[data-testid=stApp]');"
         " return app && app.dataset.testScriptState !== 'running'"
-        " && !document.querySelector('[data-testid=stSkeleton]'); }"
+        " && !document.querySelector('[data-testid=stSkeleton]'); }",
+        polling=200,  # of two windows only the one in front gets frames
     )
 
 
 def open_at(page: Page, path: str) -> None:
     """Open a page and wait for its title."""
     page.goto(path)
-    expect(page.get_by_test_id("stApp").locator("h1").first).to_be_visible(timeout=15_000)
+    expect(page.get_by_test_id("stApp").locator("h1").first).to_be_visible()
 
 
 def wait_for_cluster(page: Page) -> None:
@@ -128,8 +132,8 @@ def metric(page: Page, label: str) -> Locator:
 
 
 def table(page: Page, key: str) -> Locator:
-    """A table by its key."""
-    return page.locator(f".st-key-{key}")
+    """A table by its key, with the button below it."""
+    return page.locator(f".st-key-{key}_box")
 
 
 def cells(within: Page | Locator) -> list[str]:

@@ -115,7 +115,7 @@ def width(request) -> int:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
     report = yield
     if report.when == "call" and report.failed and "page" in getattr(item, "funcargs", {}):
-        keep_picture(item.funcargs["page"], f"failed-{item.path.stem}")
+        keep_picture(item.funcargs["page"], f"failed-{item.path.stem}", wait=False)
     return report
 
 

@@ -28,7 +28,7 @@ def test_moving_the_slider_moves_the_share_and_requests_go_to_both_versions(page
     confirm(page, "Set share", name)
     versions = table(page, "endpoint_versions")
     told = versions.locator(CELL).filter(has_text=re.compile(rf"^{share}(\.0)?( %)?$"))
-    expect(told.first).to_be_attached(timeout=20_000)
+    expect(told.first).to_be_attached()
     assert str(100 - share) in re.findall(r"\d+", " ".join(cells(versions)))
     url = page.get_by_test_id("stCode").filter(has_text=re.compile(r"^\s*http\S+/v1\s*$")).first
     asked = Counter(

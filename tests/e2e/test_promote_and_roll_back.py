@@ -46,7 +46,7 @@ def promote(page: Page, reference: str) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text(reference).first).to_be_visible()
     keep_picture(page, "promote")
-    dialog.get_by_text("Promote it unproved").click()
+    dialog.get_by_test_id("stCheckbox").get_by_text("Promote it unproved").click()
     press(dialog, "Promote")
     expect(page.get_by_text("It is staging now")).to_be_visible()
     expect(page.locator(".stMarkdownBadge").filter(has_text="staging")).to_be_visible()
