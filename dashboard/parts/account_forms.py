@@ -19,6 +19,7 @@ from heliostat.control.account_actions import (
 )
 from heliostat.control.accounts import MINIMUM_PASSWORD, Accounts
 from heliostat.control.roles import ROLES
+from heliostat.control.shown_commands import command_on
 from heliostat.errors import ConfigError
 
 DONE_SO_FAR = "settings_done_so_far"
@@ -39,7 +40,7 @@ def account_forms(session: Session, accounts: Accounts) -> None:
         ]
         table(rows, key="settings_accounts", alt=t("settings.accounts"))
         _change(session, accounts, there)
-        command_line(*COMMAND, "list")
+        command_line(command_on(session.site, *COMMAND, "list"))
     else:
         empty(t("settings.no_accounts"))
     _add(session, accounts, first=not there)
@@ -65,7 +66,8 @@ def _add(session: Session, accounts: Accounts, first: bool) -> None:
             with acting():
                 added = add_account(accounts, session.actor, name, str(role), _agreed(session, passwords))
                 _done(t("settings.added", name=added.name))
-        command_line(*COMMAND, "add", "NAME", "--role", roles[-1] if first else "operator")
+        new = ["add", "NAME", "--role", roles[-1] if first else "operator"]
+        command_line(command_on(session.site, *COMMAND, *new))
 
 
 def _change(session: Session, accounts: Accounts, there: Sequence[Listed]) -> None:
@@ -116,7 +118,7 @@ def _ask(session: Session, name: str, what: str, role: str, do: Callable[[], Non
         t(f"settings.{what}"),
         do,
         done=t("settings.done", name=name),
-        command=" ".join([*COMMAND, word, name, *([role] if role else [])]),
+        command=command_on(session.site, *COMMAND, word, name, *([role] if role else [])),
     )
 
 
@@ -131,7 +133,7 @@ def _password(session: Session, accounts: Accounts, name: str) -> None:
             with acting():
                 set_password(accounts, session.actor, name, _agreed(session, passwords))
                 _done(t("settings.done", name=name))
-        command_line(*COMMAND, "password", name)
+        command_line(command_on(session.site, *COMMAND, "password", name))
 
 
 def _two_passwords(session: Session, key: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from dashboard.session import current
 from dashboard.studies import models_of, promotion_of
 from heliostat.control.models import PromotionPreview, promote_version, register_model, role_for
 from heliostat.control.readings import Unavailable
+from heliostat.control.shown_commands import command_on
 from heliostat.promotion import Gate
 from heliostat.versions.names import ALIASES
 
@@ -43,7 +44,7 @@ def ask_to_promote(reference: str) -> None:
         if gated and session.actor.may("admin"):
             skip = st.checkbox(t("models.skip_gate"), key="promote_skip", help=t("models.skip_help"))
         words = ["heliostat", "models", "promote", reference, "--to", alias]
-        command_line(*words, *(["--no-gate"] if skip else []))
+        command_line(command_on(session.site, *words, *(["--no-gate"] if skip else [])))
         role = role_for(alias, skip)
         if not session.actor.may(role):
             st.caption(t("models.needs_role", role=t(f"app.role.{role}")))
@@ -101,7 +102,8 @@ def ask_to_register(artifact_id: str, name: str) -> None:
         st.code(artifact_id, language=None)
         chosen = st.text_input(t("models.name"), value=name, key="register_name")
         st.caption(t("models.register_note"))
-        command_line("heliostat", "models", "register", artifact_id, chosen, "--alias", "candidate")
+        words = ["heliostat", "models", "register", artifact_id, chosen, "--alias", "candidate"]
+        command_line(command_on(session.site, *words))
         if st.button(t("models.register"), key="register_yes", type="primary", disabled=not chosen):
             made = None
             with acting():

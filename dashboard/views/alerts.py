@@ -11,8 +11,8 @@ from dashboard.session import current
 
 from heliostat.control.alert_watch import STALE_SECONDS, read_watch
 from heliostat.control.alerts import read_alerts
-from heliostat.control.endpoint_actions import workspace_words
 from heliostat.control.readings import Ok, Unavailable, latest
+from heliostat.control.shown_commands import command_on
 
 SHOWN = ("open", "all")
 MOST_CARDS = 30
@@ -68,4 +68,4 @@ shown = st.segmented_control(
 )
 live(shown == "all")
 more = ["--all"] if shown == "all" else []
-command_line("heliostat", "alerts", *more, *workspace_words(site.workspace))
+command_line(command_on(site, "heliostat", "alerts", *more))

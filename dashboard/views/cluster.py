@@ -28,9 +28,10 @@ from heliostat.control.holdings import Holding, Owner, endpoints_by_application,
 from heliostat.control.nodes import Node
 from heliostat.control.readings import Ok, Reading, Unavailable, latest
 from heliostat.control.serve_state import ServeApplication, ServeDeployment, ServeState
+from heliostat.control.shown_commands import address_words, command_on
 from heliostat.text.concealing import without_secrets
 
-UP_LOCAL = "heliostat cluster up local --nodes 3"
+UP_LOCAL = ("heliostat", "cluster", "up", "local", "--nodes", "3")
 ROWS = 30
 _PAGES = {"job": ("run", "run"), "sweep": ("sweeps", "sweep"), "endpoint": ("endpoints", "endpoint")}
 """An owner's page, and what that calls it in its address."""
@@ -62,7 +63,7 @@ def connection(reading: Reading[str]) -> None:
 def nothing_known() -> None:
     """Why there is nothing to see, and the one thing to do."""
     empty(t("cluster.none_set") if site.address is None else t("cluster.none_yet"))
-    st.code(UP_LOCAL, language="bash")
+    st.code(command_on(site, *UP_LOCAL), language="bash", wrap_lines=True)
 
 
 def figures(nodes: Sequence[Node], demand: Demand | None, serve: ServeState | None) -> None:
@@ -244,5 +245,4 @@ def live() -> None:
 st.title(t("app.page.cluster"))
 live()
 st.fragment(cluster_course, run_every=f"{EVERY_SECONDS:g}s")(session)
-address = ["--address", without_secrets(site.address)] if site.address else []
-command_line("heliostat", "cluster", "status", *address)
+command_line("heliostat", "cluster", "status", *address_words(site))

@@ -17,6 +17,7 @@ from dashboard.studies import dataset_of, datasets_of, lengths_of
 
 from heliostat.control.datasets import Dataset, DatasetDetail
 from heliostat.control.readings import Unavailable
+from heliostat.control.shown_commands import command_on
 
 SECTIONS = ("overview", "documents", "lengths", "duplicates", "tokens", "config")
 MOST_LANGUAGES = 3
@@ -35,7 +36,8 @@ def show_list() -> None:
     if not reading.value:
         can_start = has_page("new_run")
         empty(t("data.empty"), t("data.start") if can_start else "", lambda: go("new_run", preset="clean"))
-        command_line("heliostat run jobs/recipes/quickstart.yaml --until data")
+        recipe = "jobs/recipes/quickstart.yaml"
+        command_line(command_on(session.site, "heliostat", "run", recipe, "--until", "data"))
         return
     rows = [_row(dataset) for dataset in reading.value]
     columns = {
@@ -266,7 +268,7 @@ def config(detail: DatasetDetail) -> None:
     if detail.report:
         st.text(t("data.report"))
         st.code(detail.report, language=None, wrap_lines=True)
-    command_line(f"heliostat models lineage {detail.dataset.id} --down")
+    command_line(command_on(session.site, "heliostat", "models", "lineage", detail.dataset.id, "--down"))
 
 
 asked = st.query_params.get("dataset")

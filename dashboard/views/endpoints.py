@@ -16,12 +16,14 @@ from dashboard.parts.endpoint_view import (
 )
 from dashboard.parts.pieces import command_line
 from dashboard.parts.states import acting, empty, shown
+from dashboard.parts.text import plain
 from dashboard.session import Session, current
 from dashboard.words import Translator
 
-from heliostat.control.endpoint_actions import read_logs, workspace_words
+from heliostat.control.endpoint_actions import read_logs
 from heliostat.control.endpoint_state import EndpointState
 from heliostat.control.readings import latest
+from heliostat.control.shown_commands import command_on
 
 LOG_LINES = 200
 
@@ -49,7 +51,7 @@ def list_page(session: Session, served: tuple[str, ...]) -> None:
             )
 
     live()
-    command_line("heliostat", "endpoints", "list", *workspace_words(session.site.workspace))
+    command_line(command_on(session.site, "heliostat", "endpoints", "list"))
 
 
 def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
@@ -84,7 +86,7 @@ def one_page(session: Session, name: str, served: tuple[str, ...]) -> None:
             deploy_dialog(session, served)
     if state.live:
         logs(session, name)
-    command_line("heliostat", "serve", "status", name, *workspace_words(session.site.workspace))
+    command_line(command_on(session.site, "heliostat", "serve", "status", name))
 
 
 def _leave() -> None:
@@ -131,7 +133,8 @@ def how_to_ask(session: Session, state: EndpointState) -> None:
     st.caption(t("endpoints.base_url"))
     st.code(state.base_url, language=None)
     if state.needs_key:
-        st.caption(t("endpoints.needs_key"))
+        make = command_on(session.site, "heliostat", "keys", "create", "NAME")
+        st.caption(t("endpoints.needs_key", command=plain(make)))
 
 
 def logs(session: Session, name: str) -> None:

@@ -22,6 +22,7 @@ from heliostat.control.evaluations import (
     best_in,
 )
 from heliostat.control.readings import Unavailable
+from heliostat.control.shown_commands import command_on
 from heliostat.evaluation.comparison import MetricComparison
 from heliostat.evaluation.gate import SIGNIFICANT
 
@@ -44,7 +45,7 @@ def show() -> None:
     if not reports:
         action = t("evaluations.start") if has_page("new_run") else ""
         empty(t("evaluations.empty"), action, lambda: go("new_run", preset="evaluate_tasks"))
-        command_line("heliostat run jobs/recipes/evaluate_tasks.yaml")
+        command_line(command_on(session.site, "heliostat", "run", "jobs/recipes/evaluate_tasks.yaml"))
         return
     part = section(SECTIONS, "evaluations.section")
     if part == "leaderboard":
@@ -186,9 +187,8 @@ def show_comparison(reports: list[EvaluationReport]) -> None:
         unavailable(reading)
         return
     _comparison(reading.value)
-    command_line(
-        "heliostat", "evaluate", "compare", report_a, report_b, "--model-a", model_a, "--model-b", model_b
-    )
+    models = ["--model-a", model_a, "--model-b", model_b]
+    command_line(command_on(session.site, "heliostat", "evaluate", "compare", report_a, report_b, *models))
 
 
 def _comparison(found: ComparedModels) -> None:

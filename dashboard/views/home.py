@@ -13,6 +13,7 @@ from heliostat.control.collector import read_cluster, read_noted_nodes
 from heliostat.control.job_records import count_jobs
 from heliostat.control.nodes import Node
 from heliostat.control.readings import Ok, Unavailable, latest, take
+from heliostat.control.shown_commands import command_on
 from heliostat.control.work_list import Work, WorkFilter, course_of, read_work
 from heliostat.endpoints import read_deployments
 
@@ -96,7 +97,7 @@ def newest() -> None:
         return
     for line in known.value:
         _line(line)
-    command_line("heliostat", "jobs", "list")
+    command_line(command_on(site, "heliostat", "jobs", "list"))
 
 
 def _line(line: Work) -> None:

@@ -21,6 +21,7 @@ from heliostat.control.models import (
     roll_back_alias,
 )
 from heliostat.control.readings import Unavailable
+from heliostat.control.shown_commands import command_on
 from heliostat.versions.names import ALIASES, Alias
 
 SECTIONS = ("overview", "lineage", "card", "history")
@@ -31,7 +32,8 @@ KINDS = (
 )  # fmt: skip
 session = current()
 t = session.t
-workspace = session.site.workspace
+site = session.site
+workspace = site.workspace
 root = workspace.storage.root
 
 
@@ -46,7 +48,7 @@ def show_list() -> None:
     if not models.versions and not models.unregistered:
         action = t("models.start") if has_page("new_run") else ""
         empty(t("models.empty"), action, lambda: go("new_run"))
-        command_line("heliostat run jobs/recipes/quickstart.yaml")
+        command_line(command_on(site, "heliostat", "run", "jobs/recipes/quickstart.yaml"))
         return
     _names(models)
     if models.versions:
@@ -189,7 +191,7 @@ def _roll_back(row: VersionRow, alias: Alias) -> None:
         t("models.roll_back_yes"),
         do,
         done=t("models.rolled_back"),
-        command=f"heliostat models rollback {row.name} --alias {alias}",
+        command=command_on(site, "heliostat", "models", "rollback", row.name, "--alias", alias),
     )
 
 
@@ -205,7 +207,7 @@ def _delete(row: VersionRow) -> None:
         t("models.delete"),
         do,
         done=t("models.deleted"),
-        command=f"heliostat models delete {row.reference}",
+        command=command_on(site, "heliostat", "models", "delete", row.reference),
     )
 
 
@@ -229,7 +231,7 @@ def _overview(row: VersionRow) -> None:
             go("endpoints", endpoint=row.endpoints[0])
     st.text(t("models.artifact"))
     st.code(row.artifact_id, language=None)
-    command_line(f"heliostat models versions {row.name}")
+    command_line(command_on(site, "heliostat", "models", "versions", row.name))
 
 
 def _lineage(reference: str) -> None:
@@ -251,7 +253,7 @@ def _lineage(reference: str) -> None:
     chart(option, key="lineage", alt=alt, rows=rows, height=height_of(nodes, graph.edges, upright))
     if graph.left_out:
         st.caption(t("models.left_out", n=graph.left_out))
-    command_line(f"heliostat models lineage {reference}")
+    command_line(command_on(site, "heliostat", "models", "lineage", reference))
 
 
 def _nodes(graph: LineageGraph) -> list[GraphNode]:
@@ -285,7 +287,7 @@ def _card(reference: str) -> None:
         icon=":material/download:",
     )  # fmt: skip
     st.code(reading.value, language="markdown", wrap_lines=True)
-    command_line(f"heliostat models card {reference}")
+    command_line(command_on(site, "heliostat", "models", "card", reference))
 
 
 def _history(row: VersionRow) -> None:

@@ -37,6 +37,7 @@ from heliostat.control.presets import (
     presets,
     whole_text,
 )
+from heliostat.control.shown_commands import command_on
 from heliostat.control.submissions import Submission
 from heliostat.errors import HeliostatError
 
@@ -254,13 +255,12 @@ def say_problems(wrong: dict[str, str], places: dict[str, Any]) -> None:
         st.code("\n".join(rest), language=None, wrap_lines=True)
 
 
-def words(preset: Preset, overrides: tuple[str, ...], clone: str | None) -> list[str]:
+def command_of(preset: Preset, overrides: tuple[str, ...], clone: str | None) -> str:
     """The command that does the same."""
     if clone:
-        return ["heliostat", "jobs", "clone", clone, *overrides]
-    address = ["--address", site.address] if site.address else []
+        return command_on(site, "heliostat", "jobs", "clone", clone, *overrides, cluster=True)
     folder = "" if "upload" in st.query_params else "jobs/recipes/"
-    return ["heliostat", "submit", f"{folder}{preset.key}.yaml", *overrides, *address]
+    return command_on(site, "heliostat", "submit", f"{folder}{preset.key}.yaml", *overrides, cluster=True)
 
 
 def start(preset: Preset, overrides: tuple[str, ...], clone: str | None) -> None:
@@ -317,7 +317,7 @@ def form(preset: Preset, clone: str | None) -> None:
             key="new_run_start",
             disabled=bool(wrong) or not may,
         )
-        command_line(*words(preset, overrides, clone))
+        command_line(command_of(preset, overrides, clone))
         if not wrong:
             all_settings(preset, overrides, name)
             recipe(preset, overrides)

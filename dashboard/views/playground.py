@@ -12,6 +12,7 @@ from heliostat.control.endpoint_state import curl_line
 from heliostat.control.gateway_key import find_gateway_key
 from heliostat.control.playground import MOST_SIDE_BY_SIDE, Sampling
 from heliostat.control.preferences import count_votes, export_votes, folder_of
+from heliostat.control.shown_commands import command_on
 
 TURNS = "playground_turns"
 ADAPTER_MARK = ":"
@@ -128,7 +129,7 @@ def preferences(session: Session) -> None:
         )
         st.caption(t("playground.votes_how"))
         st.code(f"data:\n  sources: [{{kind: jsonl, path: {folder_of(place)}}}]", language="yaml")
-        command_line("heliostat", "data", "inspect", folder_of(place))
+        command_line(command_on(session.site, "heliostat", "data", "inspect", folder_of(place)))
 
 
 def conversation(session: Session, models: list[Model], asked: tuple[str, Sampling]) -> None:

@@ -12,8 +12,8 @@ from dashboard.parts.text import moment
 from dashboard.session import Session, current, time_zone
 
 from heliostat.control import review
-from heliostat.control.endpoint_actions import workspace_words
 from heliostat.control.review import ReviewItem
+from heliostat.control.shown_commands import command_on
 
 STATUSES = ("pending", "approved", "rejected", "every")
 SHOWN_CHARACTERS = 120
@@ -59,7 +59,7 @@ def queue(session: Session) -> None:
         empty(t("review.none_pending"), t("review.show_all"), lambda: _show("every"))
     else:
         empty(t("review.none"), t("review.show_pending"), lambda: _show("pending"))
-    command_line("heliostat", "review", "list", *workspace_words(place))
+    command_line(command_on(session.site, "heliostat", "review", "list"))
 
 
 def _show(status: str) -> None:

@@ -17,6 +17,7 @@ from heliostat.control.collector import read_cluster
 from heliostat.control.curves import metric_names, run_curves, run_marks
 from heliostat.control.job_log import read_tail
 from heliostat.control.jobs import retry_job, stop_job
+from heliostat.control.shown_commands import command_on
 from heliostat.control.work_list import course_of
 from heliostat.control.work_page import (
     WorkPage,
@@ -83,7 +84,7 @@ def actions(page: WorkPage) -> None:
                     t("run.stop"),
                     lambda: stop_job(site, session.actor, job.id),
                     done=t("run.stopping"),
-                    command=f"heliostat jobs stop {job.id}",
+                    command=command_on(site, "heliostat", "jobs", "stop", job.id, cluster=True),
                 )
         elif (
             job is not None
@@ -201,7 +202,7 @@ def logs(page: WorkPage) -> None:
     st.download_button(
         t("run.log_file"), lambda: text.encode(), f"{page.line.id}.log", "text/plain", type="tertiary"
     )
-    command_line("heliostat", "jobs", "logs", page.line.id, "--follow")
+    command_line(command_on(site, "heliostat", "jobs", "logs", page.line.id, "--follow", cluster=True))
 
 
 def stages(page: WorkPage) -> None:

@@ -16,6 +16,7 @@ from dashboard.work_reads import work
 from heliostat.control.collector import read_cluster
 from heliostat.control.curves import View, run_curves
 from heliostat.control.readings import Unavailable, latest
+from heliostat.control.shown_commands import command_on
 from heliostat.control.work_list import GROUPS, UNDER_WAY, Work, WorkFilter, course_of
 from heliostat.errors import HeliostatError
 
@@ -149,4 +150,4 @@ busy = first is not None and any(line.state in UNDER_WAY for line in first.value
 st.fragment(listing, run_every="4s" if busy else None)(asked)
 if first is not None:
     age(first)
-command_line("heliostat", "jobs", "list")
+command_line(command_on(site, "heliostat", "jobs", "list"))

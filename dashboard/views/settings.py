@@ -16,9 +16,9 @@ import heliostat
 from heliostat.control.collector import read_cluster
 from heliostat.control.connection import Attempt, try_connection
 from heliostat.control.doctor_packages import installed_versions
-from heliostat.control.endpoint_actions import workspace_words
 from heliostat.control.job_queue import Limits, change_limits, read_limits
 from heliostat.control.readings import Ok, take
+from heliostat.control.shown_commands import command_on
 from heliostat.text.concealing import without_secrets
 
 PACKAGES = ("streamlit", "ray", "torch")
@@ -28,7 +28,6 @@ THEMES = ("light", "dark", "system")
 session = current()
 t = session.t
 site = session.site
-of_workspace = workspace_words(site.workspace)
 
 
 def connection() -> None:
@@ -53,7 +52,7 @@ def connection() -> None:
             attempt = try_connection(session.actor, site.address)
             _tell(attempt)
     words = ["--address", address] if address else ["--address", "http://HEAD:8265"]
-    command_line("heliostat", "dashboard", *words, *of_workspace, label=t("settings.how_to_connect"))
+    command_line(command_on(site, "heliostat", "dashboard", *words), label=t("settings.how_to_connect"))
     st.caption(t("settings.token"))
 
 
@@ -108,7 +107,7 @@ def limits() -> None:
             wanted = Limits(max_running=total, max_running_per_user=per_user)
             change_limits(site.store, session.actor, wanted)
     numbers = ["--total", str(total), "--per-user", str(per_user)]
-    command_line("heliostat", "jobs", "limits", *numbers, *of_workspace)
+    command_line(command_on(site, "heliostat", "jobs", "limits", *numbers))
 
 
 def _limit(name: str, value: int, allowed: bool) -> int:
@@ -140,8 +139,9 @@ def accounts() -> None:
 def keys() -> None:
     """Where the gateways' keys are made."""
     st.header(t("settings.keys"), anchor=False)
-    st.caption(t("settings.keys_what"))
-    command_line("heliostat", "keys", "list", *of_workspace)
+    make = command_on(site, "heliostat", "keys", "create", "NAME")
+    st.caption(t("settings.keys_what", command=plain(make)))
+    command_line(command_on(site, "heliostat", "keys", "list"))
 
 
 def versions() -> None:
@@ -154,7 +154,7 @@ def versions() -> None:
             with st.container(gap="xxsmall"):
                 st.caption(name)
                 st.text(version)
-    command_line("heliostat", "doctor")
+    command_line(command_on(site, "heliostat", "doctor"))
 
 
 st.title(t("settings.title"))

@@ -18,6 +18,7 @@ from dashboard.studies import sweep_of, sweeps_of
 
 from heliostat.control.job_records import job_of
 from heliostat.control.readings import Unavailable
+from heliostat.control.shown_commands import command_on
 from heliostat.control.sweeps import Sweep, SweepDetail, parallel_rows
 from heliostat.errors import HeliostatError
 from heliostat.tuning.trials import Trial
@@ -45,7 +46,7 @@ def listing() -> None:
     if not reading.value:
         action = t("sweeps.start") if has_page("new_run") else ""
         empty(t("sweeps.empty"), action, lambda: go("new_run", preset="sweep"))
-        command_line("heliostat run jobs/recipes/sweep.yaml")
+        command_line(command_on(session.site, "heliostat", "run", "jobs/recipes/sweep.yaml"))
         return
     rows = [_row(sweep) for sweep in reading.value]
     done = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
@@ -161,7 +162,8 @@ def _best(detail: SweepDetail) -> None:
             for key, value in (best.point | best.computed).items():
                 told = number(value) if isinstance(value, float) else str(value)
                 st.metric(key.rpartition(".")[2], told, help=plain(key))
-        command_line("heliostat", "run", "RECIPE.yaml", *detail.overrides, label=t("sweeps.use_command"))
+        command = command_on(session.site, "heliostat", "run", "RECIPE.yaml", *detail.overrides)
+        command_line(command, label=t("sweeps.use_command"))
         if detail.recipe:
             with st.expander(t("sweeps.recipe"), icon=":material/description:"):
                 st.code(detail.recipe, language="yaml")

@@ -1,5 +1,7 @@
 """What is done to endpoints: by whom, over HTTP, and as which command."""
 
+import shlex
+
 import pytest
 from tests.control.steered import OPERATOR, VIEWER, Steered, recorded
 from tests.serving.deployed import gateway_of
@@ -42,20 +44,26 @@ def steered(place, tmp_path_factory, monkeypatch):
         yield steered
 
 
+def there(place) -> str:
+    return shlex.join(["--workspace", place.storage.root])
+
+
 def weights(steered) -> dict[str, float]:
     return {each.label: each.weight for each in steered.controller.records["told"].versions}
 
 
 def test_an_operator_steers_and_each_action_tells_its_command(steered, place):
     done = actions.set_canary(OPERATOR, place, "told", 40)
-    assert done == actions.Done("told: v1 60 %, v2 40 %", "heliostat serve canary told --weight 40")
+    assert done == actions.Done(
+        "told: v1 60 %, v2 40 %", f"heliostat serve canary told --weight 40 {there(place)}"
+    )
     assert weights(steered) == {"v1": 60, "v2": 40}
-    assert actions.promote(OPERATOR, place, "told").command == "heliostat serve promote told"
+    assert actions.promote(OPERATOR, place, "told").command == f"heliostat serve promote told {there(place)}"
     assert weights(steered) == {"v2": 100}
     with pytest.raises(ServingError, match="one version only"):
         actions.roll_back(OPERATOR, place, "told")
     scaled = actions.scale(OPERATOR, place, "told", (1, 3))
-    assert scaled.command == "heliostat serve scale told --min 1 --max 3"
+    assert scaled.command == f"heliostat serve scale told --min 1 --max 3 {there(place)}"
     assert actions.read_logs(place, "told", 2) == {"v1/r": ["a line", "a line"]}
     gone = actions.delete(OPERATOR, place, "told")
     assert gone.said == "told: is taken down"
@@ -95,7 +103,7 @@ def test_wrong_numbers_are_refused_before_anything_is_sent(place):
 def test_an_endpoint_that_ended_is_forgotten_and_one_that_answers_is_not(place):
     recorded(place, "http://127.0.0.1:1")
     done = actions.forget(OPERATOR, place, "told")
-    assert done.command == "heliostat endpoints forget told"
+    assert done.command == f"heliostat endpoints forget told {there(place)}"
     assert done.said.startswith("told is gone")
     with pytest.raises(ConfigError, match="on record"):
         actions.forget(OPERATOR, place, "never")
@@ -107,6 +115,11 @@ def test_another_workspace_is_named_in_the_command(tmp_path):
     assert said == f"heliostat serve promote told --workspace '{tmp_path / 'my models'}'"
 
 
+def test_the_workspace_of_a_shell_without_settings_is_not_named(monkeypatch):
+    monkeypatch.setenv("HELIOSTAT_WORKSPACE", "heliostat-workspace")
+    assert actions.command_of(Workspace.resolve(), "promote", "told") == "heliostat serve promote told"
+
+
 def test_a_deployment_is_the_recipe_with_overrides(place):
     deployment = Deployment(
         model="bot@production", name="bot", engine="openvino", fewest_replicas=0, most_replicas=4, weight=10
@@ -116,12 +129,13 @@ def test_a_deployment_is_the_recipe_with_overrides(place):
     assert said == (
         "heliostat submit jobs/recipes/deploy.yaml model=bot@production serve.name=bot "
         "serve.engine.kind=openvino serve.autoscaling.min_replicas=0 serve.autoscaling.max_replicas=4 "
-        "serve.weight=10 --address http://head:8265 --until serve"
+        f"serve.weight=10 --until serve --address http://head:8265 {there(place)}"
     )
     recipe = Recipe.load("jobs/recipes/deploy.yaml", deployment.overrides)
     assert recipe.serve.autoscaling.max_replicas == 4
     assert deploy_command(Site(place, Store.of(place)), Deployment(model="a: b")) == (
-        "heliostat serve deploy jobs/recipes/deploy.yaml 'model=\"a: b\"' serve.num_replicas=1"
+        "heliostat serve deploy jobs/recipes/deploy.yaml 'model=\"a: b\"' serve.num_replicas=1 "
+        f"{there(place)}"
     )
 
 

@@ -1,5 +1,7 @@
 """The review queue as people use it: by the page's functions, and by the command over the same ones."""
 
+import shlex
+
 import pytest
 from tests.cli.conftest import heliostat  # noqa: F401  a fixture
 from tests.control.steered import OPERATOR
@@ -47,7 +49,8 @@ def test_what_waits_is_decided_once_and_by_a_name(place, held):
 
 def test_each_decision_has_its_command(place, held):
     said = decision_command(place, "approve", held[0], "it is fine")
-    assert said == f"heliostat review approve {held[0][:12]} --reason 'it is fine'"
+    where = shlex.join(["--workspace", place.storage.root])
+    assert said == f"heliostat review approve {held[0][:12]} --reason 'it is fine' {where}"
 
 
 def test_the_command_decides_over_the_same_functions(heliostat, place, held):  # noqa: F811

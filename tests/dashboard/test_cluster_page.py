@@ -229,7 +229,8 @@ def test_a_cluster_that_is_away_is_said_once_above_what_was_saved(site):
 
 def test_an_unknown_cluster_offers_the_command_that_starts_one(site):
     test = open_page("cluster")
-    assert "heliostat cluster up local --nodes 3" in [each.value for each in test.code]
+    command = f"heliostat cluster up local --nodes 3 --workspace {site.workspace.storage.root}"
+    assert command in [each.value for each in test.code]
     assert not test.metric
 
 

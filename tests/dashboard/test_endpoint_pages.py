@@ -2,6 +2,7 @@
 and that what others wrote stays text."""
 
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -126,11 +127,12 @@ def test_one_endpoint_tells_its_decisions_in_words(steered):
     assert "有 20.5 个请求在处理；每个副本应处理 8 个" in words(page("endpoints", endpoint="told", lang="zh"))
 
 
-def test_what_acts_asks_first_and_tells_its_command(steered):
+def test_what_acts_asks_first_and_tells_its_command(steered, place):
+    there = shlex.join(["--workspace", place.storage.root])
     app = page("endpoints", endpoint="told")
     app.slider(key="endpoint_weight_told_v2").set_value(55)
     app.button(key="endpoint_set_share").click().run()
-    assert "heliostat serve canary told --weight 55" in [code.value for code in app.code]
+    assert f"heliostat serve canary told --weight 55 {there}" in [code.value for code in app.code]
     assert app.button(key="confirm_yes").label == "Set share"
     for what, command in (
         ("promote", "serve promote told"),
@@ -139,7 +141,7 @@ def test_what_acts_asks_first_and_tells_its_command(steered):
     ):
         app = page("endpoints", endpoint="told")
         app.button(key=f"endpoint_{what}").click().run()
-        assert f"heliostat {command}" in [code.value for code in app.code]
+        assert f"heliostat {command} {there}" in [code.value for code in app.code]
     weights = {each.label: each.weight for each in steered.controller.records["told"].versions}
     assert weights == {"v1": 80, "v2": 20}, "nothing was agreed to"
 
@@ -226,7 +228,7 @@ def test_held_texts_stay_texts_and_are_decided_by_id(place):
     assert "<script>" not in marked_up(app)
     app.text_input(key=f"review_reason_{item.id}").set_value("no").run()
     app.button(key="review_reject").click().run()
-    command = f"heliostat review reject {item.id[:12]} --reason no"
+    command = f"heliostat review reject {item.id[:12]} --reason no --workspace {place.storage.root}"
     assert command in [code.value for code in app.code]
     assert show_review(place, item.id).status == "pending", "nothing was agreed to"
     reject(OPERATOR, place, item.id, HOSTILE)

@@ -55,6 +55,17 @@ def test_an_id_that_nobody_has_is_told_and_no_fault(view, in_state):
     assert "This is a fault of Heliostat's" not in " ".join(texts(test))
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("in_state", ["empty", "running"], indirect=True)
+def test_a_shown_command_names_the_workspace_that_the_page_shows(view, in_state, states):
+    test = open_page(view, QUERIES.get(view))
+    told = [each.value for each in test.code if each.value.startswith("heliostat ")]
+    of_cluster = "heliostat cluster status"  # takes no workspace
+    for command in told:
+        assert command.startswith(of_cluster) or f"--workspace {states[in_state]}" in command
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_draws_and_leaves_the_work_to_control(view):
     tree = ast.parse((ROOT / "dashboard" / "views" / f"{view}.py").read_text())

@@ -4,7 +4,6 @@ A model, a run or a version is turned into the recipe's overrides, so that the c
 """
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +11,12 @@ import yaml
 from pydantic import Field
 
 from heliostat.config import Config
-from heliostat.control.endpoint_actions import ROLE, Done, workspace_words
+from heliostat.control.endpoint_actions import ROLE, Done
 from heliostat.control.inventory import list_models, show_run
 from heliostat.control.jobs import submit_job
 from heliostat.control.packages import working_folder
 from heliostat.control.roles import Actor, require
+from heliostat.control.shown_commands import command_on
 from heliostat.control.sites import Site
 from heliostat.control.submissions import Submission
 from heliostat.errors import ArtifactError, ClusterError
@@ -91,11 +91,10 @@ def check_deployment(deployment: Deployment) -> None:
 
 def deploy_command(site: Site, deployment: Deployment) -> str:
     """The command that deploys: as a job on the site's cluster, else on this machine until Ctrl-C."""
-    workspace = workspace_words(site.workspace)
     if site.address:
-        words = ["submit", RECIPE, *deployment.overrides, "--address", site.address, "--until", "serve"]
-        return shlex.join(["heliostat", *words, *workspace])
-    return shlex.join(["heliostat", "serve", "deploy", RECIPE, *deployment.overrides, *workspace])
+        words = ["submit", RECIPE, *deployment.overrides, "--until", "serve"]
+        return command_on(site, "heliostat", *words, cluster=True)
+    return command_on(site, "heliostat", "serve", "deploy", RECIPE, *deployment.overrides)
 
 
 def deploy(actor: Actor, site: Site, deployment: Deployment) -> Done:

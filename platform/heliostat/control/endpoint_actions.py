@@ -11,6 +11,7 @@ from typing import Any
 from heliostat.control.gateway_key import find_gateway_key
 from heliostat.control.roles import Actor, Role, require
 from heliostat.control.serving import change_endpoint, endpoint_logs, gateway_urls
+from heliostat.control.shown_commands import workspace_words
 from heliostat.endpoints import forget as forget_record
 from heliostat.errors import ConfigError
 from heliostat.workspace import Workspace
@@ -35,12 +36,6 @@ def command_of(workspace: Workspace, what: str, name: str, values: Mapping[str, 
     for key, value in (values or {}).items():
         words += [FLAGS[key], f"{value:g}"]
     return shlex.join([*words, *workspace_words(workspace)])
-
-
-def workspace_words(workspace: Workspace) -> list[str]:
-    """The option that names a workspace, where a shell would not find it by itself."""
-    usual = workspace.storage.root == Workspace.resolve().storage.root
-    return [] if usual else ["--workspace", workspace.storage.root]
 
 
 def set_canary(actor: Actor, workspace: Workspace, name: str, weight: float, url: str | None = None) -> Done:

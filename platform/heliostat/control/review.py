@@ -3,9 +3,9 @@
 import shlex
 from typing import Literal
 
-from heliostat.control.endpoint_actions import workspace_words
 from heliostat.control.readings import Reading, take
 from heliostat.control.roles import Actor, Role, require
+from heliostat.control.shown_commands import workspace_words
 from heliostat.serving.guard.review_queue import ReviewItem, ReviewQueue
 from heliostat.workspace import Workspace
 
