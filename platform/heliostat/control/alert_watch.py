@@ -26,7 +26,7 @@ from heliostat.control.alert_rules import (
     node_alerts,
     pending_alerts,
 )
-from heliostat.control.alerts import Blind, Finding, find_alerts, fit, ripen, settle, subject_of
+from heliostat.control.alerts import Blind, Finding, find_alerts, ripen, settle, subject_of
 from heliostat.control.demand import Demand
 from heliostat.control.endpoint_state import EndpointState
 from heliostat.control.endpoints import EndpointReader
@@ -44,6 +44,7 @@ from heliostat.control.work_page import failure_of, open_work
 from heliostat.endpoints import read_deployments
 from heliostat.errors import ClusterError, HeliostatError, ServingError, StoreError
 from heliostat.records import Record, Run
+from heliostat.text.one_line import fit
 
 T = TypeVar("T")
 READING = "alerts"

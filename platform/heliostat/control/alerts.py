@@ -19,6 +19,7 @@ from heliostat.control.store import Store
 from heliostat.control.tables import alerts
 from heliostat.errors import ConfigError
 from heliostat.records import Record
+from heliostat.text.one_line import fit
 
 RUNBOOK = {
     "DiskAlmostFull": "disk-full",
@@ -231,13 +232,6 @@ def drop_old_alerts(store: Store, before: datetime) -> None:
     """
     with store.begin() as connection:
         connection.execute(delete(alerts).where(alerts.c.until < before))
-
-
-def fit(text: str, most: int) -> str:
-    """What people and machines said, on one line that every database and terminal takes."""
-    kept = "".join(sign if sign.isprintable() else " " for sign in text)
-    line = " ".join(kept.encode("utf-8", "replace").decode().split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _of_finding(finding: Finding, now: datetime) -> Alert:

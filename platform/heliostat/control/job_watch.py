@@ -1,7 +1,9 @@
 """What Ray says of jobs, brought into the record: new states, ends in words, jobs it no longer knows."""
 
+import logging
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import select
@@ -24,6 +26,7 @@ from heliostat.control.ray_api import RayApi
 from heliostat.control.sites import Site
 from heliostat.control.tables import jobs
 from heliostat.errors import StoreError
+from heliostat.text.one_line import fit
 
 LOST = "the cluster no longer knows this job: its head was started anew without its history"
 _CAUSES = {
@@ -42,6 +45,9 @@ _CLUSTERS_FAULT = (
     "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
 )
 _KILLED = (137, -9)
+MOST_NAME, MOST_STATE, MOST_REASON = 255, 32, 10_000
+"""What the narrowest of the databases keeps; SQLite would keep anything."""
+logger = logging.getLogger(__name__)
 
 
 def sync_jobs(site: Site, api: RayApi, watches: bool = False) -> tuple[JobRecord, ...]:
@@ -60,7 +66,8 @@ def sync_jobs(site: Site, api: RayApi, watches: bool = False) -> tuple[JobRecord
     # The record first: what it says is with Ray must be in the answer that is asked for after it.
     active = find_jobs(site.store, JobFilter(states=ACTIVE))
     told = with_lost_drivers(api, api.jobs())
-    entries = {str(entry["submission_id"]): entry for entry in told if entry.get("submission_id")}
+    named = {str(entry["submission_id"]): entry for entry in told if entry.get("submission_id")}
+    entries = {job_id: entry for job_id, entry in named.items() if _can_be_kept(job_id)}
     retries = []
     for job in active:
         entry = entries.get(job.id)
@@ -83,7 +90,7 @@ def explain_end(entry: dict[str, Any]) -> str:
     if status not in ("FAILED", "STOPPED"):
         return ""
     cause = _CAUSES.get(str(entry.get("error_type")))
-    message = " ".join(str(entry.get("message") or "").partition(", last available logs")[0].split())
+    message = fit(str(entry.get("message") or "").partition(", last available logs")[0], MOST_REASON)
     if cause:
         return f"{cause} ({message})" if message and message != cause else cause
     if status == "STOPPED":
@@ -123,12 +130,13 @@ def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
     started = _time(entry.get("start_time")) or datetime.now(UTC)
     status = str(entry.get("status"))
     request = _request_of(entry) if metadata.get("recipe") else None
+    name = str(metadata.get("recipe") or _recipe_of(str(entry.get("entrypoint") or "")))
     job = JobRecord(
         id=str(entry["submission_id"]),
-        name=str(metadata.get("recipe") or _recipe_of(str(entry.get("entrypoint") or ""))),
-        project=str(metadata.get("project") or ""),
-        user=str(metadata.get("user") or "unknown"),
-        state=status,
+        name=fit(name, MOST_NAME),
+        project=fit(str(metadata.get("project") or ""), MOST_NAME),
+        user=fit(str(metadata.get("user") or "unknown"), MOST_NAME),
+        state=fit(status, MOST_STATE),
         reason=explain_end(entry),
         request=request,
         retries_left=RETRIES if request else 0,
@@ -140,12 +148,28 @@ def _adopt(site: Site, api: RayApi, entry: dict[str, Any]) -> None:
     )
     try:
         add_job(site.store, job, "found on the cluster; handed in by other means")
-    except StoreError:
-        if job.id in _on_record(site, [job.id]):  # another process found it at the same time
-            return
-        raise
+    except StoreError as error:
+        # Where the database is away, this raises. Else another process found the job at the same time, or
+        # this one cannot be kept, and must not hold up the others and the queue.
+        if job.id not in _on_record(site, [job.id]):
+            _say_once(job.id, str(error))
+        return
     if status in FINAL:
         keep_ray_log(site, api, job, at_end=True)
+
+
+def _can_be_kept(job_id: str) -> bool:
+    """Whether an id is one that every database takes as it is: cut or cleaned it would be another job's."""
+    keeps = len(job_id) <= MOST_NAME and job_id.isprintable()
+    if not keeps:
+        _say_once(job_id, f"an id of up to {MOST_NAME} printable characters can be kept")
+    return keeps
+
+
+@lru_cache(maxsize=1000)
+def _say_once(job_id: str, why: str) -> None:
+    """To the log, once for each job, as it is found anew every two seconds."""
+    logger.warning("job %s on the cluster is not put on record: %s", fit(job_id, 80), why)
 
 
 def _request_of(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -171,7 +195,7 @@ def _on_record(site: Site, ids: list[str]) -> set[str]:
 
 def _pending(entry: dict[str, Any]) -> str:
     """Ray's own words for why a job waits, on one line."""
-    return " ".join(str(entry.get("message") or "").split()) if entry.get("status") == "PENDING" else ""
+    return fit(str(entry.get("message") or ""), MOST_REASON) if entry.get("status") == "PENDING" else ""
 
 
 def _time(milliseconds: int | None) -> datetime | None:
