@@ -183,9 +183,7 @@ def test_a_job_whose_head_was_killed_is_tried_again_by_itself_and_the_record_say
     assert after[lost.retry_id(hosts)] == "SUCCEEDED"
     ended = yaml.safe_load(recorded(hosts, "show", lost.job_id))["ended_at"]
     noticed = datetime.fromisoformat(ended).timestamp() - story.killed_at
-    print(
-        f"on record as lost {noticed:.1f} s after the kill; the head was away for {AWAY_SECONDS} s"
-    )
+    print(f"on record as lost {noticed:.1f} s after the kill; the head was away for {AWAY_SECONDS} s")
     assert noticed < AWAY_SECONDS + NOTICE_SECONDS
 
 
