@@ -320,7 +320,7 @@ def test_a_lost_node_and_a_lost_head_are_said_in_a_line_by_whoever_is_asked(
     assert isinstance(noted, Unavailable)
     assert noted.reason.startswith(silence)
     assert noted.since >= lost_at > noted.last.at, "the dashboard shows the last answer with its age"
-    monkeypatch.setattr("heliostat.control.jobs.PATIENCE_SECONDS", 3)
+    monkeypatch.setattr("heliostat.control.patience.PATIENCE_SECONDS", 3)
     assert execute(["jobs", "logs", job_id, "--follow", *where]) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith(

@@ -16,14 +16,12 @@ from heliostat.control.job_records import JobRecord, add_job, change_job, claim_
 from heliostat.control.job_retries import RETRIES, again, own_retry
 from heliostat.control.job_watch import sync_jobs
 from heliostat.control.kept_packages import keep_packages
+from heliostat.control.patience import Patience
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.roles import Actor, require
 from heliostat.control.sites import Site
 from heliostat.control.submissions import Prepared, Submission, prepare
 from heliostat.errors import ClusterError, ConfigError
-
-PATIENCE_SECONDS = 120.0
-"""How long a cluster may stay silent before following its job is given up."""
 
 
 @dataclass(frozen=True)
@@ -151,25 +149,24 @@ def change_priority(site: Site, actor: Actor, job_id: str, priority: int) -> Job
 def follow_job(site: Site, job_id: str, show: Callable[[str], None], poll_seconds: float = 1.0) -> JobRecord:
     """Hand each new piece of a job's output to `show` until it has ended; returns how it ended.
 
-    Needs nobody else: it serves the queue while it waits. Short silences of the cluster are waited out. Where
+    Needs nobody else: it serves the queue while it waits. Silences of the cluster are waited out. Where
     the cluster lost the job and it is tried again by itself, the retry is followed, and returned.
 
     Raises:
         ConfigError: there is no such job.
-        ClusterError: the cluster was silent for PATIENCE_SECONDS.
+        ClusterError: the cluster was silent for `patience.PATIENCE_SECONDS`.
     """
     log = LogReader(site, job_id)
-    heard = time.monotonic()
-    said = ""
+    patience, said = Patience(show), ""
     while True:
         try:
             dispatch_due(site)
             if site.address is not None:
                 with RayApi(site.address) as api:
                     sync_jobs(site, api)
-            heard = time.monotonic()
+            patience.heard()
         except Unreachable as error:
-            if time.monotonic() - heard > PATIENCE_SECONDS:
+            if patience.is_over(error):
                 raise ClusterError(
                     f"lost sight of job {log.job_id}, which may still be running: {error}"
                 ) from None

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heliostat.control.lost_drivers import with_lost_drivers
+from heliostat.control.patience import Patience
 from heliostat.control.ray_api import RayApi, Unreachable
 from heliostat.control.submissions import Submission, prepare, send
 from heliostat.errors import ClusterError
 from heliostat.records import user_name
 
 FINAL_STATUSES = ("SUCCEEDED", "FAILED", "STOPPED")
-PATIENCE_SECONDS = 120.0
-"""How long a cluster may stay silent before following its job is given up."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ def follow_job(
 ) -> Job:
     """Hand each new piece of the job's log to `show` until the job has ended; returns how it ended.
 
-    Short silences of the cluster are waited out. Raises:
-        ClusterError: it was silent for PATIENCE_SECONDS, or no longer knows the job.
+    Silences of the cluster are waited out. Raises:
+        ClusterError: it was silent for `patience.PATIENCE_SECONDS`, or no longer knows the job.
     """
     shown = 0
     job: Job | None = None
-    heard = time.monotonic()
+    patience = Patience(show)
     with RayApi(address) as api:
         while True:
             try:
@@ -65,7 +64,7 @@ def follow_job(
                 job = _job(entry)  # before the log, so that a final log is a whole one
                 log = api.logs(submission_id)
             except Unreachable as error:
-                if time.monotonic() - heard > PATIENCE_SECONDS:
+                if patience.is_over(error):
                     if job is not None and job.ended:  # only its log is out of reach
                         return job
                     raise ClusterError(
@@ -73,7 +72,7 @@ def follow_job(
                     ) from None
                 time.sleep(poll_seconds)
                 continue
-            heard = time.monotonic()
+            patience.heard()
             if len(log) > shown:
                 show(log[shown:])
                 shown = len(log)
