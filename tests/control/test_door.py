@@ -149,6 +149,15 @@ def test_a_proxy_is_believed_from_its_own_address_only():
     assert proxy.actor("10.0.0.5", {}) is None
 
 
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [("::ffff:10.0.0.5", True), ("::ffff:a00:5", True), ("::ffff:10.0.0.6", False), ("fd00::5", False)],
+)
+def test_a_socket_for_both_kinds_of_addresses_knows_the_proxy_too(peer, trusted):
+    proxy = ProxyLogin(trusted=("10.0.0.5/32",), default_role="viewer")
+    assert proxy.trusts(peer) == trusted
+
+
 def test_a_proxy_with_a_secret_is_believed_only_when_it_sends_it(tmp_path):
     file = tmp_path / "secret"
     file.write_text("sixteen and more characters\n")

@@ -5,13 +5,13 @@ such an address (127.0.0.1 is everybody's on a machine), a secret tells the prox
 """
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
 from heliostat.config import Config
+from heliostat.control.networks import check_networks, is_among
 from heliostat.control.roles import ROLES, Actor, Role
 
 LEAST_SECRET = 16
@@ -35,10 +35,7 @@ class ProxyLogin(Config):
     @field_validator("trusted")
     @classmethod
     def _networks(cls, trusted: tuple[str, ...]) -> tuple[str, ...]:
-        for network in trusted:
-            if ipaddress.ip_network(network).prefixlen == 0:
-                raise ValueError(f"{network} is everybody; name the proxy's own addresses")
-        return trusted
+        return check_networks(trusted)
 
     @field_validator("secret_file")
     @classmethod
@@ -49,11 +46,7 @@ class ProxyLogin(Config):
 
     def trusts(self, peer: str | None) -> bool:
         """Whether a request that comes from `peer`, an IP address, comes from the proxy."""
-        try:
-            address = ipaddress.ip_address(peer or "")
-        except ValueError:
-            return False
-        return any(address in ipaddress.ip_network(network) for network in self.trusted)
+        return is_among(peer, self.trusted)
 
     def actor(self, peer: str | None, headers: Mapping[str, str]) -> Actor | None:
         """Who the proxy says it is, with the highest role of the groups; None where that is nobody.
