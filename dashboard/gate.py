@@ -12,7 +12,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboard.started import ADMISSION_HEADER, door
+from dashboard.forwarded import note_forwarded
+from dashboard.started import ADMISSION_HEADER, door, started
 from heliostat.control.door import Admission, Door, is_loopback
 
 SESSION_COOKIE = "heliostat_session"
@@ -35,6 +36,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        note_forwarded(scope, started().trusted_proxies)
         send = self._with_security_headers(scope, send)
         connection = HTTPConnection(scope)
         keeper = door()

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from dashboard.forwarded import peer_of
 from dashboard.gate import SESSION_COOKIE, admission_of
 from dashboard.language import LANGUAGES, best_language
 from dashboard.started import door
@@ -43,16 +44,16 @@ async def login(request: Request) -> Response:
     if not door().form_fits(request.cookies.get(FORM_COOKIE, ""), fields.get("token", "")):
         return _login_form(request, target, "login.stale", status=400)
     name = fields.get("name", "").strip().lower()
-    keys = (f"name {name}", f"peer {request.client.host if request.client else ''}")
-    wait = _throttle.wait_seconds(*keys)
+    peer = peer_of(request.scope)
+    wait = _throttle.wait_seconds(name, peer)
     if wait:
         return _login_form(request, target, "login.wait", 429, math.ceil(wait))
-    _throttle.failed(*keys)  # before the password is looked at, so that guesses sent at once count too
+    _throttle.failed(name, peer)  # before the password is looked at, so that guesses sent at once count too
     async with HASHES_AT_ONCE:
         opened = await asyncio.to_thread(door().log_in, name, fields.get("password", ""))
     if opened is None:
         return _login_form(request, target, "login.wrong", 401)
-    _throttle.succeeded(*keys)
+    _throttle.succeeded(name, peer)
     response = RedirectResponse(target, 303)
     _set_cookie(request, response, SESSION_COOKIE, opened[0], int(LONGEST_SESSION_SECONDS))
     response.delete_cookie(FORM_COOKIE, path="/")

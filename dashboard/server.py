@@ -26,7 +26,7 @@ from dashboard.index_page import content_policy, icon, index_html, look_script
 from dashboard.login_page import login, logout
 from dashboard.login_page import look as keep_look
 from dashboard.pages import PAGES
-from heliostat.control.door import check_way_in, is_loopback
+from heliostat.control.door import check_trusted, check_way_in, is_loopback
 from heliostat.errors import ConfigError, HeliostatError
 
 SCRIPT = Path(__file__).resolve().parent / "app.py"
@@ -102,6 +102,7 @@ def serve(options: argparse.Namespace, background: Background = nullcontext) -> 
     os.environ[started.OPEN] = "0" if is_loopback(options.host) else "1"
     keeper = started.door()
     check_way_in(options.host, keeper.accounts, keeper.proxy)
+    check_trusted(started.started().trusted_proxies)
     bootstrap.load_config_options({name.replace(".", "_"): value for name, value in look.options().items()})
     with _listening(options.host, options.port) as sock:
         url = _url(options, sock.getsockname()[1])
@@ -122,7 +123,7 @@ def _uvicorn(app: streamlit.App, options: argparse.Namespace) -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
-        # Our own proxies say who the user is; nobody's word counts for where he comes from.
+        # Whose word counts for where a request comes from says `forwarded`, not an environment's variable.
         proxy_headers=False,
         ws_max_size=200 * 2**20,
         timeout_graceful_shutdown=3,
@@ -152,9 +153,11 @@ def _url(options: argparse.Namespace, port: int) -> str:
 
 def _say_where(url: str, options: argparse.Namespace) -> None:
     print(f"The dashboard is at {url} (Ctrl-C ends it).", flush=True)
-    if not is_loopback(options.host) and not options.tls_cert and started.door().proxy is None:
+    behind_proxy = started.door().proxy is not None or started.started().trusted_proxies
+    if not is_loopback(options.host) and not options.tls_cert and not behind_proxy:
         print(
-            "Passwords travel unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before it.",
+            "Passwords travel unencrypted: give --tls-cert and --tls-key, or put a proxy with TLS before it "
+            "and name that with --trusted-proxy.",
             file=sys.stderr,
             flush=True,
         )

@@ -13,6 +13,8 @@ from heliostat.workspace import Workspace
 
 WORKSPACE, ADDRESS = "HELIOSTAT_WORKSPACE", "HELIOSTAT_ADDRESS"
 OPEN, PROXY, ROLE = "HELIOSTAT_DASHBOARD_OPEN", "HELIOSTAT_DASHBOARD_PROXY", "HELIOSTAT_DASHBOARD_ROLE"
+TRUSTED_PROXIES = "HELIOSTAT_DASHBOARD_TRUSTED_PROXIES"
+"""Addresses and networks, with commas between them."""
 ADMISSION_HEADER = "x-heliostat-admission"
 """Set by the gate on every request that it lets through, after taking off what a client sent."""
 
@@ -26,6 +28,8 @@ class Started:
     loopback: bool
     proxy: str | None
     local_role: Role
+    trusted_proxies: tuple[str, ...] = ()
+    """Who is believed to say by which scheme and from where a request came."""
 
 
 def started() -> Started:
@@ -37,6 +41,7 @@ def started() -> Started:
         loopback=os.environ.get(OPEN) != "1",
         proxy=os.environ.get(PROXY),
         local_role=next((known for known in ROLES if known == role), "viewer"),
+        trusted_proxies=tuple(os.environ.get(TRUSTED_PROXIES, "").replace(",", " ").split()),
     )
 
 

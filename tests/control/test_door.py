@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from heliostat.control.accounts import Accounts
-from heliostat.control.door import SESSION_SECONDS, Door, check_way_in, is_loopback
+from heliostat.control.door import SESSION_SECONDS, Door, check_trusted, check_way_in, is_loopback
 from heliostat.control.proxy_login import ProxyLogin
 from heliostat.control.throttle import Throttle
 from heliostat.errors import ConfigError
@@ -196,11 +196,55 @@ def test_wrong_passwords_cost_twice_the_time_each():
     throttle = Throttle(clock)
     waits = []
     for _ in range(6):
-        throttle.failed("anna")
+        throttle.failed("anna", "peer")
         waits.append(throttle.wait_seconds("anna", "peer"))
     assert waits == [0, 0, 1, 2, 4, 8]
     clock.now += 8
-    assert throttle.wait_seconds("anna") == 0
-    throttle.succeeded("anna")
-    throttle.failed("anna")
-    assert throttle.wait_seconds("anna") == 0
+    assert throttle.wait_seconds("anna", "peer") == 0
+    throttle.succeeded("anna", "peer")
+    throttle.failed("anna", "peer")
+    assert throttle.wait_seconds("anna", "peer") == 0
+
+
+def guessed(throttle: Throttle, clock: Clock, seconds: float, name: str, peer: str) -> int:
+    """How many guesses somebody gets who tries whenever he may."""
+    until, count = clock.now + seconds, 0
+    while clock.now < until:
+        clock.now += throttle.wait_seconds(name, peer) or 0.1
+        throttle.failed(name, peer)
+        count += 1
+    return count
+
+
+def test_others_behind_the_same_proxy_wait_seconds_for_somebodys_wrong_passwords():
+    clock = Clock()
+    throttle = Throttle(clock)
+    guessed(throttle, clock, 3600, "oskar", "proxy")
+    assert throttle.wait_seconds("oskar", "proxy") > 500
+    assert throttle.wait_seconds("anna", "proxy") <= 10
+
+
+def test_guesses_from_elsewhere_let_the_owner_of_an_account_wait_a_minute_at_most():
+    throttle = Throttle(Clock())
+    for number in range(100):
+        throttle.failed("anna", f"10.0.0.{number}")
+    assert throttle.wait_seconds("anna", "at home") == 60
+
+
+def test_guesses_at_an_account_stay_few():
+    clock = Clock()
+    assert guessed(Throttle(clock), clock, 24 * 3600, "anna", "peer") < 120
+
+
+def test_people_who_log_in_do_not_make_their_address_wait():
+    throttle = Throttle(Clock())
+    for number in range(50):
+        throttle.failed(f"user{number}", "proxy")  # before the password is looked at
+        throttle.succeeded(f"user{number}", "proxy")
+    assert throttle.wait_seconds("anna", "proxy") == 0
+
+
+@pytest.mark.parametrize(("proxies", "says"), [(("0.0.0.0/0",), "everybody"), (("ingress",), "ingress")])
+def test_a_trusted_proxy_is_an_address_and_not_everybody(proxies, says):
+    with pytest.raises(ConfigError, match=f"--trusted-proxy: .*{says}"):
+        check_trusted(proxies)

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from served import environment, lines, log_in, run_page, served, user
+from served import environment, form_token, lines, log_in, run_page, served, user
 from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.heavy
@@ -176,6 +176,27 @@ def test_over_tls_the_cookie_is_for_tls_only_and_the_browser_is_told_to_stay(enc
         assert {"secure", "httponly", "samesite=lax"} <= {part.strip().lower() for part in cookie.split(";")}
         assert all("secure" in line.lower() for line in client.get("/login").headers.get_list("set-cookie"))
         assert client.get("/runs").headers["strict-transport-security"] == "max-age=31536000"
+
+
+def logged_in_by_https(dashboard, local_address) -> httpx.Response:
+    """As a proxy passes it on, with the cookies of a browser that speaks https to it."""
+    headers = {"X-Forwarded-Proto": "https"}
+    with dashboard.client(local_address=local_address, headers=headers) as client:
+        form = client.get("/login")
+        fields = {"token": form_token(form.text), "name": "vera", "password": PASSWORD}
+        cookie = form.headers["set-cookie"].partition(";")[0]
+        return client.post("/login", data=fields, headers={"Cookie": cookie})
+
+
+def test_behind_a_named_proxy_with_tls_the_cookie_is_for_tls_only(tmp_path):
+    assert user(tmp_path / "workspace", "add", "vera", password=PASSWORD).returncode == 0
+    with served(tmp_path, "--trusted-proxy", "127.0.0.1") as dashboard:
+        answer, unnamed = (logged_in_by_https(dashboard, at) for at in ("127.0.0.1", "127.0.0.2"))
+    assert answer.status_code == unnamed.status_code == 303
+    assert "strict-transport-security" in answer.headers
+    for told, secure in ((answer, True), (unnamed, False)):
+        (cookie,) = [each for each in told.headers.get_list("set-cookie") if "heliostat_session=" in each]
+        assert ("secure" in cookie.lower()) == secure
 
 
 def test_over_tls_plain_words_are_refused(encrypted):

@@ -46,6 +46,14 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="A YAML file: which proxies are believed to name the user."),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A proxy with TLS before it, which is believed to say that a request came by https and from "
+            "where; may be repeated, and may be a network. [default: $HELIOSTAT_DASHBOARD_TRUSTED_PROXIES]",
+        ),
+    ] = None,
     read_only: Annotated[
         bool, typer.Option(help="Without accounts: whoever looks may look only, not act.")
     ] = False,
@@ -65,11 +73,12 @@ def serve(
         if file is not None and not file.is_file():
             raise ConfigError(f"{file}: no such file")
     folder = _dashboard_folder()
-    _check_way_in(host, workspace, proxy_login)
+    _check_way_in(host, workspace, proxy_login, tuple(trusted_proxy or ()))
     values = {
         "HELIOSTAT_WORKSPACE": _absolute(workspace or os.environ.get("HELIOSTAT_WORKSPACE")),
         "HELIOSTAT_ADDRESS": address or os.environ.get("RAY_API_SERVER_ADDRESS"),
         "HELIOSTAT_DASHBOARD_PROXY": str(proxy_login.resolve()) if proxy_login else None,
+        "HELIOSTAT_DASHBOARD_TRUSTED_PROXIES": ",".join(trusted_proxy or ()),
         "HELIOSTAT_DASHBOARD_ROLE": "viewer" if read_only else "admin",
         "HELIOSTAT_DASHBOARD_NO_CLUSTER": None if cluster else "1",
     }
@@ -132,11 +141,14 @@ def _accounts(workspace: str | None) -> "Accounts":
     return Accounts.of(Workspace.resolve(workspace))
 
 
-def _check_way_in(host: str, workspace: str | None, proxy_login: Path | None) -> None:
-    from heliostat.control.door import check_way_in
+def _check_way_in(
+    host: str, workspace: str | None, proxy_login: Path | None, trusted: tuple[str, ...]
+) -> None:
+    from heliostat.control.door import check_trusted, check_way_in
     from heliostat.control.proxy_login import ProxyLogin
 
     check_way_in(host, _accounts(workspace), ProxyLogin.load(proxy_login) if proxy_login else None)
+    check_trusted(trusted)
 
 
 def _password() -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from heliostat.control.accounts import Accounts
+from heliostat.control.networks import check_networks
 from heliostat.control.proxy_login import ProxyLogin
 from heliostat.control.roles import Actor, Role, local_actor
 from heliostat.control.secret_files import secret_key
@@ -165,6 +166,18 @@ def check_way_in(host: str, accounts: Accounts, proxy: ProxyLogin | None) -> Non
             f"--host {host} can be reached by others, and nobody has an account; add one with "
             "'heliostat dashboard user add NAME --role admin', or leave --host at 127.0.0.1"
         )
+
+
+def check_trusted(proxies: tuple[str, ...]) -> None:
+    """Refuse to believe everybody, or what is no address.
+
+    Raises:
+        ConfigError: which one it is.
+    """
+    try:
+        check_networks(proxies)
+    except ValueError as error:
+        raise ConfigError(f"--trusted-proxy: {error}") from None
 
 
 def _packed(admission: Admission) -> dict[str, Any]:
