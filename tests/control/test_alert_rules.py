@@ -14,6 +14,7 @@ from heliostat.control.alert_rules import (
     job_alerts,
     launch_alerts,
     node_alerts,
+    parted,
     pending_alerts,
 )
 from heliostat.control.demand import Demand, LaunchFailure, Waiting
@@ -358,3 +359,27 @@ def test_a_cluster_that_is_away_is_told_since_it_fell_silent():
     assert found.mend == "check the address"
     assert cluster_alerts(Ok("2.60.0", NOW)) == []
     assert cluster_alerts(Unavailable("nothing has asked the cluster yet")) == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RuntimeError: expected scalar type Half; found Float",
+        "ValueError: bad magic number; see https://example.org",
+        "torch.OutOfMemoryError: tried to allocate 2 GiB; use less",
+        "worker 1 failed: NCCL communicator was aborted; the remote peer closed it",
+        "its driver was lost (Job supervisor actor died; node is gone)",
+    ],
+)
+def test_what_is_no_advice_of_this_house_is_not_shown_as_help(message):
+    assert parted(message, "look at its log") == (message, "look at its log")
+
+
+@pytest.mark.parametrize(
+    "advice", ["free some space", "'heliostat runs list' names them", "lower learning_rate"]
+)
+def test_the_advice_in_an_error_of_this_house_is_its_mend(advice):
+    assert parted(f"x.yaml: what is wrong: there; {advice}", "otherwise") == (
+        "x.yaml: what is wrong: there",
+        advice,
+    )

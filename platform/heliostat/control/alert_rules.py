@@ -1,5 +1,6 @@
 """The rules for cluster, nodes, disks, jobs and endpoints: from what is noted to what is wrong. Pure."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
@@ -33,6 +34,18 @@ MORE_MEMORY = (
     "'heliostat train plan RECIPE' says beforehand how much it takes"
 )
 
+ADVICE = {
+    "add", "ask", "call", "change", "check", "chmod", "choose", "convert", "correct", "create",
+    "delete", "deploy", "do", "drop", "end", "evaluate", "fetch", "find", "free", "give", "if",
+    "install", "keep", "leave", "let", "load", "look", "lower", "make", "merge", "move", "name",
+    "prepare", "put", "raise", "read", "register", "remove", "rename", "renew", "restore", "run",
+    "save", "say", "see", "send", "serve", "set", "start", "stop", "submit", "take", "tell",
+    "train", "try", "unset", "update", "use", "wait", "write",
+}  # fmt: skip
+"""How the second part of an error of this house begins that says what to do."""
+FOREIGN = re.compile(r"[\w.]*[A-Z]\w*: ")
+"""How a run's record begins its error where that was not foreseen: with the exception's class."""
+
 
 class DiskUse(Record):
     """How full a disk is. `reserved_bytes` are root's own: neither used nor to be had."""
@@ -49,9 +62,14 @@ class DiskUse(Record):
 
 
 def parted(message: str, mend: str) -> tuple[str, str]:
-    """A message of this house as what is wrong and how to mend it; `mend` where it does not say."""
+    """A message as what is wrong and how to mend it.
+
+    Of one of this house the part behind "; " says how, where it begins as advice does. Of any other, such as
+    a foreign exception, nothing is cut off, and `mend` counts.
+    """
     text, _, rest = message.partition("; ")
-    return text, rest or mend
+    advises = rest.startswith("'heliostat ") or rest.partition(" ")[0] in ADVICE
+    return (text, rest) if advises and not FOREIGN.match(message) else (message, mend)
 
 
 def is_about_memory(words: str) -> bool:
