@@ -7,6 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from recorded_ray import answering, recorded
+from sqlalchemy import event
 
 from heliostat.control import collector, ray_api
 from heliostat.control.collector import NO_CLUSTER, Collector, read_cluster, read_noted_nodes
@@ -97,3 +98,26 @@ def test_a_collector_that_a_silent_head_holds_up_ends_after_the_task_that_it_is_
         stop.set()
         thread.join(30)
     assert nodes_are(site) == "nothing has asked the cluster yet; 'heliostat control' does"
+
+
+def test_a_collector_that_waits_for_the_lease_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "TICK_SECONDS", 0.02)
+    stop, stop_other = threading.Event(), threading.Event()
+    site = Site.open(str(tmp_path / "workspace"))
+    first = threading.Thread(target=Collector(site).run, args=(stop,))
+    first.start()
+    until = time.monotonic() + 30
+    while nodes_are(site) != NO_CLUSTER and time.monotonic() < until:
+        time.sleep(0.02)
+    waiting = Site.open(str(tmp_path / "workspace"))
+    said = []
+    event.listen(waiting.store._engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+    second = threading.Thread(target=Collector(waiting).run, args=(stop_other,))
+    second.start()
+    time.sleep(1)
+    while_waiting = [each.split()[0] for each in said]
+    stop_other.set()
+    second.join(30)
+    stop.set()
+    first.join(30)
+    assert set(while_waiting) == {"SELECT"}

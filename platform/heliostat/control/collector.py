@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from heliostat.control.alert_watch import FAULTS, AlertWatch
@@ -195,11 +195,16 @@ class Collector:
         values = {"owner": self._owner, "expires": expires}
         try:
             with self._site.store.begin() as connection:
-                change = update(leases).where(leases.c.name == LEASE, mine).values(**values)
-                held = connection.execute(change).rowcount
-            if not held:
-                with self._site.store.begin() as connection:
+                # Read first: who waits for another's lease must not fill the database's log with refusals.
+                there = connection.execute(select(leases).where(leases.c.name == LEASE)).first()
+                if there is not None and there.owner != self._owner and there.expires >= now:
+                    return False
+                if there is None:
                     connection.execute(insert(leases).values(name=LEASE, **values))
+                else:
+                    change = update(leases).where(leases.c.name == LEASE, mine).values(**values)
+                    if not connection.execute(change).rowcount:
+                        return False
         except (StoreError, SQLAlchemyError):  # another has it, or the database is away
             return False
         self._renewed = time.monotonic()
