@@ -207,6 +207,13 @@ def test_priorities_above_zero_are_an_admins(site):
         change_priority(site, ROOT, "job", 2)
 
 
+@pytest.mark.parametrize(("part", "found"), [("_", ["a_1"]), ("%", ["b%2"]), ("1", ["a-1", "a_1"])])
+def test_a_part_of_a_jobs_id_is_taken_as_it_is_typed(site, part, found):
+    for name in ("a-1", "a_1", "b%2"):
+        put(site, name)
+    assert sorted(job.id for job in find_jobs(site.store, JobFilter(text=part))) == found
+
+
 def test_jobs_are_found_by_state_person_and_part_of_the_name(site):
     put(site, "a-1", state="FAILED")
     put(site, "b-2", user="bob")

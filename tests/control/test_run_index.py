@@ -10,7 +10,7 @@ import pytest
 from small_studies import add_run
 from sqlalchemy import event
 
-from heliostat.control.run_index import BATCH, find_runs, sync_runs
+from heliostat.control.run_index import BATCH, RunFilter, find_runs, sync_runs
 from heliostat.control.sites import Site
 from heliostat.control.store import Store
 from heliostat.storage import Storage
@@ -105,3 +105,11 @@ def test_two_that_fill_the_index_at_once_both_come_through(site):
         worker.join()
     assert faults == []
     assert len(find_runs(site.store)) == BATCH
+
+
+def test_a_part_of_a_runs_id_is_taken_as_it_is_typed(site):
+    put(site, "train-000000000001")
+    put(site, "my_train-000000000002")
+    sync_runs(site)
+    found = {part: len(find_runs(site.store, RunFilter(text=part))) for part in ("_", "%", "train")}
+    assert found == {"_": 1, "%": 0, "train": 2}

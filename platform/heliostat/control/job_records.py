@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 
 from heliostat.control.readings import Reading, take
 from heliostat.control.store import Store
@@ -119,8 +119,8 @@ def find_jobs(
     if wanted.changed_after is not None:
         query = query.where(jobs.c.changed_at > wanted.changed_after)
     if wanted.text:
-        part = f"%{wanted.text}%"
-        query = query.where(jobs.c.id.like(part) | jobs.c.name.like(part))
+        parts = (column.contains(wanted.text, autoescape=True) for column in (jobs.c.id, jobs.c.name))
+        query = query.where(or_(*parts))
     with store.begin() as connection:
         return tuple(_record(row) for row in connection.execute(query))
 
