@@ -114,7 +114,7 @@ def _limit(name: str, value: int, allowed: bool) -> int:
     asked = st.number_input(
         t(f"settings.{name}"),
         min_value=1,
-        max_value=MOST_JOBS,
+        max_value=max(MOST_JOBS, value),  # more may have been set by command
         value=value,
         step=1,
         key=f"settings_{name}",

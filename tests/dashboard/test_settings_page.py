@@ -150,6 +150,13 @@ def test_an_admin_changes_the_limits(site):
     assert "heliostat jobs limits --total 5 --per-user 2" in said(test)
 
 
+def test_a_limit_above_what_the_form_offers_is_shown_and_kept(site):
+    change_limits(site.store, Actor("ada", "admin"), Limits(max_running=200_000))
+    test = open_page("settings")
+    assert not test.exception
+    assert test.number_input(key="settings_total").value == 200_000
+
+
 def test_limits_are_checked_whoever_asks(site):
     assert [each.min for each in open_page("settings").number_input] == [1, 1]
     with pytest.raises(ConfigError, match="below 1"):
