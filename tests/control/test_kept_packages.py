@@ -12,7 +12,7 @@ import pytest
 
 from heliostat.control.kept_packages import are_kept, read_packages
 from heliostat.control.submissions import Submission, prepare
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, StorageError
 from heliostat.storage import Storage
 
 KEEP = """
@@ -51,6 +51,13 @@ def test_a_job_keeps_what_it_came_with_under_the_names_that_its_request_has(prep
     on_a_node(prepared, tmp_path / "node", tmp_path / "workspace")
     assert are_kept(storage, prepared.request)
     assert read_packages(storage, prepared.request) == prepared.packages
+
+
+def test_a_workspace_that_cannot_be_looked_at_does_not_end_the_job(prepared, tmp_path):
+    beyond = tmp_path / ("w" * 300)  # a name that no file system takes
+    with pytest.raises(StorageError):
+        are_kept(Storage.at(str(beyond)), prepared.request)
+    on_a_node(prepared, tmp_path / "node", beyond)
 
 
 def test_what_does_not_come_to_the_same_name_is_not_kept(prepared, tmp_path):

@@ -34,11 +34,11 @@ def keep_own_packages(storage: Storage) -> None:
     takes it not does not end the work.
     """
     uris = package_uris(submitted_job())
-    if all(storage.exists(_place(uri)) for uri in uris):
-        return
-    source = Path(heliostat.__file__).resolve().parent
-    own = (pack_folder("jobs", Path.cwd()), pack_folder(source.name, source.parent))
     with suppress(StorageError):
+        if all(storage.exists(_place(uri)) for uri in uris):
+            return
+        source = Path(heliostat.__file__).resolve().parent
+        own = (pack_folder("jobs", Path.cwd()), pack_folder(source.name, source.parent))
         keep_packages(storage, tuple(package for package in own if package.uri in uris))
 
 
