@@ -66,6 +66,15 @@ def test_a_shown_command_names_the_workspace_that_the_page_shows(view, in_state,
         assert command.startswith(of_cluster) or f"--workspace {states[in_state]}" in command
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("language", "says"), [("en", "New jobs wait in the queue"), ("zh", "新任务会在队列中等待")]
+)
+@pytest.mark.parametrize("in_state", ["ray_down"], indirect=True)
+def test_where_the_cluster_is_away_a_page_says_what_becomes_of_a_new_job(in_state, language, says):
+    assert says in " ".join(texts(open_page("runs", language=language)))
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_draws_and_leaves_the_work_to_control(view):
     tree = ast.parse((ROOT / "dashboard" / "views" / f"{view}.py").read_text())
