@@ -127,6 +127,36 @@ def test_steps_that_nobody_took_are_handed_in_when_the_store_answers_by_a_resume
     assert tracker.history(run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 4.0)]
 
 
+def test_steps_that_a_store_missed_wait_in_the_plain_file_and_not_in_memory(tracker, tmp_path, monkeypatch):
+    monkeypatch.setattr("heliostat.tracking.ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("heliostat.tracking.CAUGHT_UP_AT_ONCE", 3)
+    run_id = tracker.start(a_run())
+    told: list[str] = []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = Tracker(f"http://127.0.0.1:{closed.getsockname()[1]}", at_once=False)
+        writer = MetricWriter(away, run_id, tmp_path, told.append)
+        for first in range(1, 200, 10):
+            writer.write({step: {"loss": float(step)} for step in range(first, first + 10)})
+    assert not any(each for each in vars(writer).values() if isinstance(each, dict | set | list))
+    writer._tracker = tracker
+    for step in range(201, 280):
+        writer.write({step: {"loss": float(step)}})
+    writer.close()
+    assert told[1] == "MLflow answers again, and gets the 201 step(s) that it missed"
+    assert tracker.history(run_id, "loss") == [(step, float(step)) for step in range(1, 280)]
+
+
+def test_a_resumed_run_hands_in_only_what_is_missing_before_it(tracker, tmp_path):
+    run_id = tracker.start(a_run())
+    first = MetricWriter(tracker, run_id, tmp_path)
+    first.write({1: {"loss": 1.0}, 2: {"loss": float("nan")}, 3: {"loss": 3.0}})
+    first.close()
+    MetricWriter(tracker, run_id, tmp_path).write({4: {"loss": 4.0}})
+    logged = tracker._client.get_metric_history(run_id, "loss")
+    assert sorted(point.step for point in logged) == [1, 3, 4]
+
+
 def test_a_run_that_ends_hands_in_what_was_missed_or_says_where_it_is(tracker, tmp_path):
     run_id, folder = tracker.start(a_run()), tmp_path / "train-0123"
     told: list[str] = []

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,10 @@ class MetricWriter:
         self._tell = tell
         self._board: Any = None
         self._last_step = 0
-        self._owed: dict[int, dict[str, float]] = {}
+        self._owed_from = 0
+        """Where in the plain file the steps begin that MLflow lacks: it may be away for days of them."""
+        self._known: set[int] = set()
+        """Steps behind that which it has, from an earlier attempt."""
         self._away_until: float | None = None
 
     def write(self, rows: dict[int, dict[str, float]]) -> None:
@@ -150,12 +154,10 @@ class MetricWriter:
             for step, row in rows.items():
                 mark = {RESUMED: 1.0} if step == resumed else {}
                 stream.write(json.dumps({"step": step, "time": time.time(), **row, **mark}) + "\n")
-        finite = {step: _finite(row) for step, row in rows.items()}
-        self._owed |= finite
         if self._away_until is None or time.monotonic() >= self._away_until:
-            self._hand_in(len(finite) + CAUGHT_UP_AT_ONCE)
-        for step, row in finite.items():
-            for name, value in row.items():
+            self._hand_in(len(rows) + CAUGHT_UP_AT_ONCE)
+        for step, row in rows.items():
+            for name, value in _finite(row).items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
@@ -173,19 +175,24 @@ class MetricWriter:
             self._tell(f"{error}; {self._folder / METRICS_FILE} has the steps that MLflow lacks")
 
     def _hand_in(self, most: int) -> None:
-        steps = sorted(self._owed)[:most]
+        with (self._folder / METRICS_FILE).open("rb") as stream:
+            stream.seek(self._owed_from)
+            lines = list(islice(stream, most))
+            num_left = sum(1 for _ in stream) if self._away_until is not None else 0
+        entries = {int(row["step"]): _finite(row) for row in parse_metrics(b"".join(lines).decode())}
         try:
-            self._tracker.log_steps(self._run_id, {step: self._owed[step] for step in steps})
+            owed = {step: row for step, row in entries.items() if step not in self._known}
+            self._tracker.log_steps(self._run_id, owed)
         except TrackingError as error:
             if self._away_until is None:
                 self._tell(f"{error}; training goes on, and hands in what MLflow missed when it answers")
             self._away_until = time.monotonic() + ASK_AGAIN_SECONDS
             return
         if self._away_until is not None:
-            self._tell(f"MLflow answers again, and gets the {len(self._owed)} step(s) that it missed")
+            self._tell(f"MLflow answers again, and gets the {len(owed) + num_left} step(s) that it missed")
         self._away_until = None
-        for step in steps:
-            del self._owed[step]
+        self._owed_from += sum(map(len, lines))
+        self._known -= entries.keys()
 
     def _missed(self, written: list[dict[str, float]]) -> dict[int, dict[str, float]]:
         if not written:
@@ -207,13 +214,18 @@ class MetricWriter:
             filename_suffix=f".{time.time_ns()}",
         )
         kept = [entry for entry in read_metrics(self._folder) if entry["step"] < first_step]
+        lines = [json.dumps(entry) + "\n" for entry in kept]
         rewritten = self._folder / f"{METRICS_FILE}.rewritten"
-        rewritten.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        rewritten.write_text("".join(lines))
         rewritten.replace(self._folder / METRICS_FILE)
+        steps = [int(entry["step"]) for entry in kept]
         try:
-            self._owed = self._missed(kept)
+            known = set(steps) - self._missed(kept).keys()
         except TrackingError:  # a step that is handed in twice stands there once
-            self._owed = {int(row["step"]): _finite(row) for row in kept}
+            known = set()
+        num_first = next((place for place, step in enumerate(steps) if step not in known), len(steps))
+        self._owed_from = sum(map(len, lines[:num_first]))
+        self._known = known.intersection(steps[num_first:])
 
 
 def _finite(row: dict[str, float]) -> dict[str, float]:
