@@ -1,6 +1,7 @@
 """Where the record of jobs is kept, and where there is none because the workspace is elsewhere."""
 
 import pytest
+from tests.control.recorded_ray import answering
 
 from heliostat.cli.app import execute
 from heliostat.control.sites import recorded_site
@@ -53,3 +54,15 @@ def test_logs_without_a_record_are_asked_of_the_cluster(tmp_path, capsys):
     assert execute(["jobs", "logs", "one", "--address", HERE, "--workspace", str(gone)]) == 2
     assert f"no Ray dashboard answers at {HERE}" in capsys.readouterr().err
     assert not gone.exists()
+
+
+def test_the_cluster_of_the_environment_is_the_one_whose_status_is_shown(monkeypatch, capsys):
+    with answering({"/api/version": {"ray_version": "2.60.0"}}) as address:
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
+        assert execute(["cluster", "status"]) == 0
+    assert "NODE" in capsys.readouterr().out
+
+
+def test_without_any_address_the_status_says_how_to_give_one(capsys):
+    assert execute(["cluster", "status"]) == 2
+    assert "which cluster? give --address, or set RAY_API_SERVER_ADDRESS" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from heliostat.cli.arguments import WorkspaceRoot
+from heliostat.cli.arguments import Address, WorkspaceRoot
 from heliostat.cli.columns import print_columns
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-Address = Annotated[str, typer.Option(help="The head node's dashboard, for example http://127.0.0.1:8265.")]
-
-
 Where = Annotated[str, typer.Argument(metavar="local", help="Where: local is this machine.")]
 
 
@@ -122,14 +119,15 @@ def _stay_until_interrupted(cluster: "LocalCluster") -> None:
 
 @app.command()
 def status(
-    address: Address,
+    address: Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
 ) -> None:
     """Show the nodes, who holds their CPUs and GPUs, what waits and why."""
     from heliostat.control.ray_api import RayApi
     from heliostat.control.ray_state import read_demand, read_nodes, who_holds
+    from heliostat.control.sites import address_of
 
-    with RayApi(address) as api:
+    with RayApi(address_of(address)) as api:
         nodes, demand, holders = read_nodes(api), read_demand(api), who_holds(api)
     if as_json:
         told = {
