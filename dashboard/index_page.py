@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit
@@ -19,12 +20,17 @@ LOOK_SCRIPT = """(function () {
   else localStorage.removeItem(key);
 })();
 """
+STATIC = Path(streamlit.__file__).parent / "static"
+SOON = ("Html", "StreamlitSyntaxHighlighter", "Metric", "Button", "ButtonGroup", "DataFrame", "EChartsChart")
+"""The parts of the frontend that our pages draw with. It asks for each when the first element of its kind has
+come, one after the other; named in the page, they come while the server prepares the elements."""
+_IMPORT = re.compile(r'(?:from|import)"\./([^"]+\.js)"')
 ICON = Path(__file__).resolve().parent / "heliostat.svg"
 
 
 def index_html() -> str:
     """The page."""
-    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
+    page = (STATIC / "index.html").read_text("utf-8")
     page = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
     page = re.sub(r'<link rel="service-desc"[^>]*>', "", page)
     page = re.sub(
@@ -36,7 +42,19 @@ def index_html() -> str:
         '<link rel="icon" type="image/svg+xml" href="./heliostat.svg">',
         page,
     )
-    return page.replace("<head>", '<head><script src="./look.js"></script>', 1)
+    page = page.replace("<head>", '<head><script src="./look.js"></script>', 1)
+    more = [name for name in _modules(SOON) if name not in page]
+    links = [f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in more]
+    return page.replace("</head>", "".join([*links, "</head>"]), 1)
+
+
+def _modules(parts: Sequence[str]) -> list[str]:
+    """The files of some parts of the frontend, with all that they import."""
+    folder = STATIC / "static" / "js"
+    found = [path.name for part in parts for path in folder.glob(f"{part}.*.js")]
+    for name in found:  # grows while it is gone through
+        found += [each for each in _IMPORT.findall((folder / name).read_text("utf-8")) if each not in found]
+    return found
 
 
 def content_policy(page: str) -> str:

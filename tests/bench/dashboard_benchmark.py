@@ -73,7 +73,7 @@ def openings(planted: Planted) -> list[Opening]:
         Opening("compare: 5 runs", "compare", _chart("chart_loss"), {"runs": several}),
         Opening("sweeps", "sweeps", ".st-key-sweeps canvas"),
         Opening("sweeps: one", "sweeps", _chart("history"), {"sweep": planted.sweep}),
-        Opening("evaluations", "evaluations", ".st-key-leaderboard canvas"),
+        Opening("evaluations", "evaluations", ".st-key-leaderboard_box canvas"),
         Opening("models", "models", ".st-key-versions canvas"),
         Opening("models: lineage", "models", _chart("lineage"), {"model": planted.version, "tab": "lineage"}),
         Opening("endpoints", "endpoints", ".st-key-endpoints_deploy"),
