@@ -72,3 +72,11 @@ def test_what_the_job_holds_is_shown_and_not_what_others_hold(site):
     assert not test.exception
     (table,) = test.dataframe
     assert list(table.value.iloc[:, 0]) == ["its worker"]
+
+
+def test_the_commands_of_a_job_name_its_cluster_and_its_workspace(site):
+    where = f"--address http://127.0.0.1:9 --workspace {site.workspace.storage.root}"
+    told = [each.value for each in open_page("run", {"run": JOB, "tab": "logs"}).code]
+    assert f"heliostat jobs logs {JOB} --follow {where}" in told
+    asking = open_page("run", {"run": JOB}).button(key="run_stop").click().run()
+    assert f"heliostat jobs stop {JOB} {where}" in [each.value for each in asking.code]
