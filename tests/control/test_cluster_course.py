@@ -9,7 +9,7 @@ from heliostat.control.nodes import GpuState, Node
 from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.store import Store
 
-NOW = datetime.now(UTC)
+BEGAN = datetime.now(UTC)
 
 
 def node(**told) -> Node:
@@ -30,7 +30,7 @@ def test_the_use_is_that_of_the_nodes_that_are_alive():
         node(cpus_used=0.0, cpus_total=4.0, memory_used_bytes=0, memory_total_bytes=4),
         node(cpus_used=9.0, cpus_total=9.0, alive=False),
     )  # fmt: skip
-    use = use_of(nodes, NOW)
+    use = use_of(nodes, BEGAN)
     assert (use.num_nodes, use.cpus_used, use.cpus_total) == (2, 1.0, 8.0)
     assert (use.gpus_used, use.gpus_total) == (2.0, 2.0)
     assert use.memory_share == 0.5
@@ -38,16 +38,17 @@ def test_the_use_is_that_of_the_nodes_that_are_alive():
 
 
 def test_what_nobody_told_is_no_zero():
-    use = use_of((node(),), NOW)
+    use = use_of((node(),), BEGAN)
     assert (use.cpus_used, use.gpus_total, use.memory_share, use.gpu_utilisation) == (None, None, None, None)
 
 
 def test_lines_are_kept_a_day_and_each_cluster_has_its_own(store):
+    now = datetime.now(UTC)
     for hours in (30, 3, 2, 1):
         note_use(
-            store, use_of((node(cpus_total=float(hours)),), NOW - timedelta(hours=hours)), "http://a:8265"
+            store, use_of((node(cpus_total=float(hours)),), now - timedelta(hours=hours)), "http://a:8265"
         )
-    note_use(store, use_of((), NOW), "http://b:8265")
+    note_use(store, use_of((), now), "http://b:8265")
     course = read_course(store, "http://a:8265")
     assert isinstance(course, Ok)
     assert [use.cpus_total for use in course.value] == [3.0, 2.0, 1.0]

@@ -14,7 +14,7 @@ from heliostat.control.demand import ClusterEvent, Demand, Waiting
 from heliostat.control.holders import Holder
 from heliostat.control.holdings import find_holdings
 from heliostat.control.node_types import NodeType
-from heliostat.control.nodes import GpuState
+from heliostat.control.nodes import GpuState, Node
 from heliostat.control.readings import Unavailable
 from heliostat.control.run_index import sync_runs
 from heliostat.control.serve_state import ServeApplication, ServeDeployment, ServeState
@@ -22,21 +22,14 @@ from heliostat.control.sites import Site
 from heliostat.records import Provenance, Run
 
 pytestmark = pytest.mark.heavy
-NOW = datetime.now(UTC)
+BEGAN = datetime.now(UTC)
 GIB = 2**30
 GPU = GpuState(index=0, name="H200", utilisation=75.0, memory_used_bytes=GIB, memory_total_bytes=4 * GIB)
 BUSY = NODE.model_copy(
     update={
         "cpu_percent": 37.0, "memory_used_bytes": 3 * GIB, "memory_total_bytes": 8 * GIB, "gpus_total": 1.0,
-        "gpus_used": 1.0, "started_at": NOW - timedelta(hours=3),
+        "gpus_used": 1.0, "started_at": BEGAN - timedelta(hours=3),
         "gpus": (GPU,),
-    }
-)  # fmt: skip
-DEAD = NODE.model_copy(
-    update={
-        "id": "d" * 48 + "deadbeef", "name": HOSTILE, "alive": False, "state": "DEAD", "is_head": False,
-        "group": "train", "state_message": f"spot instance reclaimed {HOSTILE}",
-        "ended_at": NOW - timedelta(minutes=2),
     }
 )  # fmt: skip
 WAITING = Waiting(
@@ -44,11 +37,22 @@ WAITING = Waiting(
     why="asks for 8 GPUs; the largest node type has 1 GPU; it will never start",
 )  # fmt: skip
 DEMANDED = Demand(
-    at=NOW, autoscaler=True, waiting=(WAITING,),
+    at=BEGAN, autoscaler=True, waiting=(WAITING,),
     node_types=(NodeType(name="train", resources={"CPU": 8.0, "GPU": 1.0}, fewest=0, most=4, running=1),),
     used={}, failures=(), error="",
-    events=(ClusterEvent(at=NOW, source="AUTOSCALER", severity="INFO", message=f"Adding 1 node {HOSTILE}"),),
+    events=(ClusterEvent(at=BEGAN, source="AUTOSCALER", severity="INFO", message=f"Adding 1 node {HOSTILE}"),),
 )  # fmt: skip
+
+
+def dead() -> Node:
+    """A node that was lost two minutes ago."""
+    return NODE.model_copy(
+        update={
+            "id": "d" * 48 + "deadbeef", "name": HOSTILE, "alive": False, "state": "DEAD", "is_head": False,
+            "group": "train", "state_message": f"spot instance reclaimed {HOSTILE}",
+            "ended_at": datetime.now(UTC) - timedelta(minutes=2),
+        }
+    )  # fmt: skip
 
 
 def holder(name: str = "the job's driver", job: str = JOB, node: str = NODE.id, **more) -> Holder:
@@ -95,7 +99,7 @@ def test_a_node_shows_its_figures(site):
 
 
 def test_a_dead_node_says_why_and_since_when(site):
-    put(site, nodes=(BUSY, DEAD))
+    put(site, nodes=(BUSY, dead()))
     test = open_page("cluster")
     assert "spot instance reclaimed" in said(test)
     assert "gone for 2 min" in said(test)
@@ -108,7 +112,7 @@ def test_names_that_others_gave_stay_text(site):
     )
     put(
         site,
-        nodes=(BUSY.model_copy(update={"name": HOSTILE}), DEAD),
+        nodes=(BUSY.model_copy(update={"name": HOSTILE}), dead()),
         demand=DEMANDED,
         holders=(holder(HOSTILE, HOSTILE),),
         serve=ServeState(running=True, applications=(application,)),
@@ -147,7 +151,7 @@ def test_node_types_and_events_are_tables(site):
 
 
 def test_a_holder_leads_to_its_run(site):
-    note_job(site, NOW)
+    note_job(site, datetime.now(UTC))
     put(site, nodes=(BUSY,), holders=(holder(), holder("worker")))
     links = open_page("cluster").get("page_link")
     (link,) = [each.proto for each in links if each.proto.page.endswith("run")]
@@ -157,11 +161,11 @@ def test_a_holder_leads_to_its_run(site):
 
 
 def test_a_job_that_searches_leads_to_its_sweep(site):
-    note_job(site, NOW)
+    note_job(site, datetime.now(UTC))
     provenance = Provenance.collect().model_copy(update={"ray_job_id": JOB})
     run = Run(
         id="tune-0123456789ab", stage="tune", status="running", fingerprint="f" * 64, inputs=(), config={},
-        started_at=NOW, provenance=provenance,
+        started_at=datetime.now(UTC), provenance=provenance,
     )  # fmt: skip
     site.workspace.storage.write_bytes(f"runs/{run.id}/run.json", run.model_dump_json().encode())
     sync_runs(site)
@@ -192,7 +196,7 @@ def test_serve_says_what_a_deployment_waits_for(site):
 
 
 def test_what_is_old_says_how_old_and_that_nobody_asks(site):
-    put(site, NOW - timedelta(minutes=7), nodes=(BUSY,))
+    put(site, datetime.now(UTC) - timedelta(minutes=7), nodes=(BUSY,))
     told = said(open_page("cluster"))
     assert "Nothing has asked the cluster for 7 min" in told
     assert "CPUs given out: 1 of 2" in told
@@ -201,13 +205,13 @@ def test_what_is_old_says_how_old_and_that_nobody_asks(site):
 
 def test_what_is_older_than_the_rest_has_its_own_age(site):
     put(site, nodes=(BUSY,))
-    site.store.put_reading("holders", [], NOW - timedelta(minutes=7))
+    site.store.put_reading("holders", [], datetime.now(UTC) - timedelta(minutes=7))
     assert said(open_page("cluster")).count("7 min old") == 1
 
 
 @pytest.mark.parametrize("page", ["home", "runs", "new_run"])
 def test_no_page_calls_a_cluster_healthy_that_nobody_asks_any_more(site, page):
-    put(site, NOW - timedelta(hours=2), nodes=(BUSY,))
+    put(site, datetime.now(UTC) - timedelta(hours=2), nodes=(BUSY,))
     told = said(open_page(page))
     assert "Nothing has asked the cluster for 2 h" in told
     assert "The cluster answers" not in told
@@ -219,9 +223,9 @@ def test_a_fresh_reading_has_no_age(site):
 
 
 def test_a_cluster_that_is_away_is_said_once_above_what_was_saved(site):
-    put(site, NOW - timedelta(minutes=7), nodes=(BUSY,))
+    put(site, datetime.now(UTC) - timedelta(minutes=7), nodes=(BUSY,))
     for name in ("jobs", "nodes", "demand", "holders", "serve"):
-        site.store.put_unavailable(name, "the cluster at http://head asks for a token", NOW)
+        site.store.put_unavailable(name, "the cluster at http://head asks for a token", datetime.now(UTC))
     told = said(open_page("cluster"))
     assert told.count("asks for a token") == 1
     assert "CPUs given out: 1 of 2" in told
@@ -251,7 +255,7 @@ def test_the_command_that_shows_the_same_is_there(site):
 def test_the_last_day_is_a_picture_with_a_gap_where_nobody_watched(site):
     put(site, nodes=(BUSY,))
     for minutes in (30, 29.5, 2, 1.5):
-        note_use(site.store, use_of((BUSY,), NOW - timedelta(minutes=minutes)), site.address)
+        note_use(site.store, use_of((BUSY,), datetime.now(UTC) - timedelta(minutes=minutes)), site.address)
     test = open_page("cluster")
     assert not test.exception
     assert "The last 24 hours" in [each.value for each in test.subheader]
