@@ -40,7 +40,9 @@ DEMANDED = Demand(
     at=BEGAN, autoscaler=True, waiting=(WAITING,),
     node_types=(NodeType(name="train", resources={"CPU": 8.0, "GPU": 1.0}, fewest=0, most=4, running=1),),
     used={}, failures=(), error="",
-    events=(ClusterEvent(at=BEGAN, source="AUTOSCALER", severity="INFO", message=f"Adding 1 node {HOSTILE}"),),
+    events=(
+        ClusterEvent(at=BEGAN, source="AUTOSCALER", severity="INFO", message=f"Adding 1 node {HOSTILE}"),
+    ),
 )  # fmt: skip
 
 
