@@ -14,10 +14,11 @@ def test_a_finished_sweep_is_found_shows_where_each_trial_led_and_lends_its_best
     choose_row(page, "sweeps", 0)
     expect(page).to_have_url(re.compile(sweep))
     part(page, "Parallel coordinates")
+    expect(page.get_by_role("heading", name="Searched values and the result")).to_be_visible()
     expect(page.locator("canvas").first).to_be_visible()
-    page.get_by_text("As a table").click()
-    assert "train.warmup_ratio" in page.locator("[role=columnheader]").all_text_contents()
+    page.locator(".st-key-parallel_as_table").get_by_text("As a table").click()
     assert len(cells(table(page, "parallel_table"))) == 4 * 3
+    assert "train.warmup_ratio" in page.locator("[role=columnheader]").all_text_contents()
     keep_picture(page, "sweep-parallel")
     part(page, "Overview")
     keep_picture(page, "sweep")
