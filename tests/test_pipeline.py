@@ -71,6 +71,7 @@ def ids_in(part: Path) -> list[list[int]]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_chain_runs_is_found_again_and_answers(ray_cluster, recipe_file, workspace, capsys):
     recipe = Recipe.load(recipe_file)
     assert any("6 steps of 1 packed" in line for line in check_recipe(recipe))

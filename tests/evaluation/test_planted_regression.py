@@ -19,7 +19,7 @@ from heliostat.models.scoring import labelled_logits, summed_loss, to_tensors
 from heliostat.tokenized import collate
 
 CONFIG = EvaluateConfig(max_tokens=100_000)
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

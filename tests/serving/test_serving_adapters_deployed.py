@@ -23,7 +23,7 @@ from heliostat.serving.gateway.app import build_gateway
 from heliostat.serving.run import deploy_model, shutdown_endpoint
 from heliostat.workspace import Workspace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 PROMPTS = ("What does str.upper do?", "The path is a file. " * 20)
 NO_STORE = {"cache-control": "no-store"}
 CONFIG = ServeConfig(

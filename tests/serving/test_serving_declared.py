@@ -31,6 +31,7 @@ def test_the_ray_service_declares_an_endpoint_that_is_understood(ray_cluster):
     assert declared.http_options.port != understood.serve.port
 
 
+@pytest.mark.slow
 def test_a_declared_endpoint_answers_and_is_brought_up_again(ray_cluster, tmp_path, tiny_openvino_folder):
     from ray import serve
     from ray.serve._private.api import call_user_app_builder_with_args_if_necessary

@@ -135,6 +135,7 @@ def test_the_shape_of_a_model_is_searched_at_one_size_by_tpe_under_the_median_ru
     assert trained.facts["all_parameters"] == pytest.approx(3e5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_one_that_cannot_fit_is_refused_and_the_others_finish(
     ray_cluster, sweep_inputs, workspace
 ):
