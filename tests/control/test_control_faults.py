@@ -225,15 +225,19 @@ def heliostat(*arguments: object, **environment: str) -> subprocess.CompletedPro
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("off_by", "which"), [(90, "behind"), (-3600, "ahead of")])
 def test_the_doctor_measures_a_clock_that_is_off(cluster, shifted_clock, tmp_path, off_by, which):
-    begun = time.monotonic()
-    done = heliostat(
-        *("doctor", "--address", cluster.address, "--workspace", tmp_path, "--json"),
-        LD_PRELOAD=str(shifted_clock),
-        CLOCK_OFF_BY=str(off_by),
-        RAY_AUTH_TOKEN_PATH=str(cluster.token_file),
-    )
-    print(f"said after {time.monotonic() - begun:.1f} s")
-    checks = [check for check in json.loads(done.stdout)["checks"] if check["name"] in ("clock", "clocks")]
+    checks: list[dict] = []
+    deadline = time.monotonic() + 60
+    while len(checks) < 2 and time.monotonic() < deadline:  # a young head does not tell of its nodes yet
+        begun = time.monotonic()
+        done = heliostat(
+            *("doctor", "--address", cluster.address, "--workspace", tmp_path, "--json"),
+            LD_PRELOAD=str(shifted_clock),
+            CLOCK_OFF_BY=str(off_by),
+            RAY_AUTH_TOKEN_PATH=str(cluster.token_file),
+        )
+        print(f"said after {time.monotonic() - begun:.1f} s")
+        found = json.loads(done.stdout)["checks"]
+        checks = [check for check in found if check["name"] in ("clock", "clocks")]
     head = next(check for check in checks if check["name"] == "clock")
     assert head["status"] == "warning"
     assert head["facts"]["ahead_seconds"] == pytest.approx(-off_by, abs=2)
