@@ -48,6 +48,7 @@ def test_every_page_is_made_in_time_with_a_thousand_runs(planted, monkeypatch):
                 test.switch_page(f"views/{each.view}.py")
             test.run()
             took[each.name] = time.perf_counter() - started
+        assert test.title, each.name
         assert not test.exception, (each.name, [fault.value for fault in test.exception])
     for name, seconds in took.items():
         print(f"{name:<24}{seconds:>8.2f} s")
