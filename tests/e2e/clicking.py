@@ -152,8 +152,7 @@ def choose_row(page: Page, key: str, number: int) -> None:
 
 def change(page: Page, label: str, value: str) -> None:
     """Type another value into a field."""
-    fields = page.locator("input, textarea")  # and not the button that helps with it
-    box = fields.and_(page.get_by_label(label, exact=False)).first
+    box = page.get_by_label(label, exact=False).and_(page.locator("input, textarea")).first
     box.fill(value)
     box.blur()
 

@@ -15,13 +15,13 @@ def test_a_version_is_promoted_and_rolled_back(page: Page, second_run, width):
     keep_picture(page, "models")
     for number in (1, 2):
         register(page, name, number)
-        promote(page, f"{name}@{number}")
+        promote(page, f"{name}@v0.{number}.0")
         open_at(page, "/models")
     page.locator(f".st-key-open_{name}_staging").get_by_role("button").click()
-    expect(page.get_by_role("heading", name=f"{name}@2")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"{name}@v0.2.0")).to_be_visible()
     press(page, "Roll staging back")
-    confirm(page, "Roll back", f"{name}@2")
-    expect(page.get_by_role("heading", name=f"{name}@1")).to_be_visible()
+    confirm(page, "Roll back", f"{name}@v0.2.0")
+    expect(page.get_by_role("heading", name=f"{name}@v0.1.0")).to_be_visible()
     expect(page.locator(".stMarkdownBadge").filter(has_text="staging")).to_be_visible()
     part(page, "History")
     assert "rolled back" in cells(table(page, "events"))
@@ -37,7 +37,7 @@ def register(page: Page, name: str, number: int) -> None:
     box.fill(name)
     box.blur()
     press(dialog, "Register")
-    expect(page).to_have_url(re.compile(rf"model={name}(@|%40){number}"))
+    expect(page).to_have_url(re.compile(rf"model={name}(@|%40)v0\.{number}\.0"))
 
 
 def promote(page: Page, reference: str) -> None:
