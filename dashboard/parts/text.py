@@ -6,7 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from dashboard.words import Translator
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
-_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?=@)", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=\bwww)(?=\.)|(?=@[\w.-]*\.[a-z])", re.IGNORECASE)
 """Where what looks like an address of the web or of mail can be parted: markdown makes links of them even
 where their marks are escaped."""
 _JOINER = "\u2060"

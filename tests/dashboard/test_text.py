@@ -1,7 +1,7 @@
 """Figures and words as pages show them."""
 
 import pytest
-from dashboard.parts.text import number
+from dashboard.parts.text import number, plain
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ from dashboard.parts.text import number
 )
 def test_a_figure_is_told_without_powers_of_ten(value, told):
     assert number(value) == told
+
+
+@pytest.mark.parametrize("name", ["docs@v0.2.0", "docs@v1.2.3-alpha.20231001", "docs@production"])
+def test_a_versions_name_is_shown_so_that_it_can_be_copied(name):
+    assert plain(name).replace("\\", "") == name
