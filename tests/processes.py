@@ -1,5 +1,8 @@
 """Commands that prepare themselves before they begin."""
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,3 +19,17 @@ def prepared(statement: str, command: Sequence[str | Path]) -> list[str | Path]:
     """
     code = f"import os, resource, signal, sys; {statement}; os.execv(sys.argv[1], sys.argv[1:])"
     return [sys.executable, "-c", code, *command]
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask a process that has a group of its own to end; where it does not within a minute, end the group.
+
+    Raises:
+        TimeoutExpired: it did not.
+    """
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise

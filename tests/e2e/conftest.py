@@ -6,7 +6,6 @@ endpoint. Replicas keep their CPUs, so what trains comes before what serves.
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from clicking import (
     wait_for_state,
 )
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.processes import end
 from tests.training.running import training_workers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,12 +79,7 @@ def dashboard(tmp_path_factory) -> Iterator[Dashboard]:
         try:
             yield Dashboard(_url(process, log), folder / "workspace", psutil.Process(process.pid))
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise
+            end(process)
 
 
 def _url(process: subprocess.Popen, log: Path) -> str:
