@@ -103,7 +103,7 @@ async def test_a_gateway_that_goes_frees_all_its_slots(transformers_engine, prom
 
 async def test_what_is_full_refuses_at_once_and_what_drains_sends_elsewhere(transformers_engine, prompt):
     async with served(transformers_engine, capacity=1) as one, served(transformers_engine) as other:
-        fleet = Fleet(SECRET, no_wake, wait_seconds=0.3)
+        fleet = Fleet(SECRET, no_wake)
         alone = replica(one, transformers_engine, "one", capacity=1)
         await fleet.update(Snapshot(1, replicas=(alone,)))
         first = fleet.engine("app").generate(prompt, GREEDY, "a")
@@ -113,7 +113,7 @@ async def test_what_is_full_refuses_at_once_and_what_drains_sends_elsewhere(tran
         await first.aclose()
         one.draining = True
         with pytest.raises(ServingError, match=r"no replica came up within 0\.3 s"):
-            await anext(fleet.engine("app").generate(prompt, GREEDY, "c"))
+            await anext(fleet.engine("app", wait_seconds=0.3).generate(prompt, GREEDY, "c"))
         await fleet.update(Snapshot(2, replicas=(alone, replica(other, transformers_engine, "other"))))
         assert len(await tokens_of(fleet.engine("app").generate(prompt, GREEDY, "d"))) == 40
         await fleet.close()
@@ -142,7 +142,7 @@ async def test_a_request_without_a_replica_wakes_one_and_waits(transformers_engi
     async def wake(app_name: str) -> None:
         woken.append(app_name)
 
-    fleet = Fleet(SECRET, wake, wait_seconds=10, max_waiting=1)
+    fleet = Fleet(SECRET, wake, max_waiting=1)
     asked = asyncio.create_task(tokens_of(fleet.engine("app").generate(prompt, GREEDY, "a")))
     await asyncio.sleep(0.05)
     with pytest.raises(FullError, match="wait for a replica already"):

@@ -97,17 +97,18 @@ def test_replicas_come_and_go_and_are_killed_without_a_failed_request(endpoint):
 
 
 def test_an_answer_whose_replica_is_killed_and_cannot_come_back_ends_in_one_line_until_it_can(
-    ray_cluster, rolling_workspace, tiny_openvino_folder
+    endpoint, rolling_workspace, tiny_openvino_folder
 ):
+    """The gateway was started by another endpoint, which waits longer."""
     quantized = publish_quantized(rolling_workspace, tiny_openvino_folder, "lost")
     config = CONFIG.model_copy(update={"name": "lost", "wait_for_replica_seconds": 4})
-    endpoint = deploy_model(config, quantized, rolling_workspace)
+    lost = deploy_model(config, quantized, rolling_workspace)
     there, away = artifact_folder(quantized), artifact_folder(quantized).with_name("away")
     asked = {"model": "lost", "messages": MESSAGES, "max_tokens": 150, "temperature": 0, "stream": True}
     line = "no replica came up within 4 s; ask again later, or see 'heliostat serve status'"
     try:
-        (replica,) = wait_for_replicas(endpoint, 1)
-        with httpx.stream("POST", f"{endpoint.base_url}/chat/completions", json=asked, timeout=60) as answer:
+        (replica,) = wait_for_replicas(lost, 1)
+        with httpx.stream("POST", f"{lost.base_url}/chat/completions", json=asked, timeout=60) as answer:
             events = answer.iter_lines()
             next(events)
             there.rename(away)
@@ -116,16 +117,16 @@ def test_an_answer_whose_replica_is_killed_and_cannot_come_back_ends_in_one_line
             last = [event for event in events if event][-1]
         assert line in last
         print(f"a stream ends {time.monotonic() - killed_at:.1f} s after its replica")
-        refused = httpx.post(f"{endpoint.base_url}/chat/completions", json=asked, timeout=60)
+        refused = httpx.post(f"{lost.base_url}/chat/completions", json=asked, timeout=60)
         assert refused.status_code == 503
         assert line in refused.json()["error"]["message"]
         away.rename(there)
         mended_at = time.monotonic()
-        while ask_for(endpoint, "light") != 200:
+        while ask_for(lost, "light") != 200:
             assert time.monotonic() < mended_at + REPLICA_SECONDS
         print(f"answers {time.monotonic() - mended_at:.1f} s after its files are back")
     finally:
-        shutdown_endpoint(endpoint)
+        shutdown_endpoint(lost)
 
 
 def test_an_endpoint_at_rest_wakes_grows_with_its_work_and_rests_again(

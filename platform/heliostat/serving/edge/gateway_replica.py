@@ -66,7 +66,7 @@ class GatewayReplica:
         self._controller = spec.controller
         self._wakes: dict[str, asyncio.Task[None]] = {}
         secret = await self._controller.secret.remote()
-        self._fleet = Fleet(secret, self._wake, spec.config.wait_for_replica_seconds)
+        self._fleet = Fleet(secret, self._wake)
         self._catalogue = Catalogue(self._fleet, spec.storage.root)
         self._revision = 0
         listening = listening_socket(spec.host, spec.port)

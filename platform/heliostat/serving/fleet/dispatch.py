@@ -67,11 +67,10 @@ class _Link:
 class Fleet:
     """All replicas that this gateway can ask."""
 
-    def __init__(self, secret: str, wake: Wake, wait_seconds: float = 60.0, max_waiting: int = 256) -> None:
-        """Requests without a replica wait for one `wait_seconds` long, at most `max_waiting` of a version."""
+    def __init__(self, secret: str, wake: Wake, max_waiting: int = 256) -> None:
+        """At most `max_waiting` requests of a version wait for a replica."""
         self._secret = secret
         self._wake = wake
-        self._wait_seconds = wait_seconds
         self._max_waiting = max_waiting
         self._links: dict[str, _Link] = {}
         self._known: dict[str, tuple[Capabilities, int]] = {}
@@ -100,9 +99,11 @@ class Fleet:
         await asyncio.gather(*(link.client.close() for link in self._links.values()))
         self._links.clear()
 
-    def engine(self, app_name: str, adapters: Sequence[ServedAdapter] = ()) -> "VersionEngine":
-        """The replicas of a version as one engine that has adapters."""
-        return VersionEngine(self, app_name, adapters)
+    def engine(
+        self, app_name: str, adapters: Sequence[ServedAdapter] = (), wait_seconds: float = 60.0
+    ) -> "VersionEngine":
+        """The replicas of a version as one engine that has adapters; requests that find none wait for one."""
+        return VersionEngine(self, app_name, adapters, wait_seconds)
 
     def has_been_up(self, app_name: str) -> bool:
         """Whether a version ever had a replica."""
@@ -157,7 +158,7 @@ class Fleet:
 
         Raises:
             FullError: all are full, or too many wait already.
-            ServingError: none came in time.
+            TimeoutError: none came in time.
         """
         while True:
             links = [link for link in self._of(app_name) if link.replica.id not in refused]
@@ -178,17 +179,8 @@ class Fleet:
             async with asyncio.timeout_at(deadline), self._changed:
                 await self._wake(app_name)
                 await self._changed.wait()
-        except TimeoutError:
-            raise ServingError(
-                f"no replica came up within {self._wait_seconds:g} s; ask again later, "
-                "or see 'heliostat serve status'"
-            ) from None
         finally:
             self._waiting[app_name] -= 1
-
-    def deadline(self) -> float:
-        """Until when a request that comes now waits for a replica."""
-        return asyncio.get_running_loop().time() + self._wait_seconds
 
 
 def _can_go_on(parameters: SamplingParameters) -> bool:
@@ -202,10 +194,13 @@ class VersionEngine:
     another. Adapters go by their artifacts' ids.
     """
 
-    def __init__(self, fleet: Fleet, app_name: str, adapters: Sequence[ServedAdapter] = ()) -> None:
+    def __init__(
+        self, fleet: Fleet, app_name: str, adapters: Sequence[ServedAdapter], wait_seconds: float
+    ) -> None:
         self._fleet = fleet
         self._app_name = app_name
         self._adapters = {adapter.artifact_id: adapter for adapter in adapters}
+        self._wait_seconds = wait_seconds
 
     @property
     def capabilities(self) -> Capabilities:
@@ -230,12 +225,12 @@ class VersionEngine:
             FullError: nobody takes it now.
             ServingError: nobody came in time, or the engine cannot go on with it.
         """
-        deadline = self._fleet.deadline()
+        deadline = self._deadline()
         refused: set[str] = set()
         had: list[int] = []
         served = self._served(adapter)
         for attempt in itertools.count():
-            link = await self._fleet.choose(self._app_name, refused, deadline, adapter)
+            link = await self._choose(refused, deadline, adapter)
             rest = replace(parameters, max_tokens=parameters.max_tokens - len(had))
             deltas = link.client.generate([*prompt_ids, *had], rest, f"{request_id}.{attempt}", served)
             link.asked[adapter] += 1
@@ -251,10 +246,23 @@ class VersionEngine:
                 if len(had) >= parameters.max_tokens:  # only the word that it ended was lost
                     yield TokenDelta((), "length")
                     return
-                deadline = self._fleet.deadline() if had else deadline
+                deadline = self._deadline() if had else deadline
                 link.turned_away(error, refused)
             finally:
                 link.asked[adapter] -= 1
+
+    def _deadline(self) -> float:
+        """Until when a request that comes now waits for a replica."""
+        return asyncio.get_running_loop().time() + self._wait_seconds
+
+    async def _choose(self, refused: set[str], deadline: float, adapter: str | None = None) -> _Link:
+        try:
+            return await self._fleet.choose(self._app_name, refused, deadline, adapter)
+        except TimeoutError:
+            raise ServingError(
+                f"no replica came up within {self._wait_seconds:g} s; ask again later, "
+                "or see 'heliostat serve status'"
+            ) from None
 
     def _served(self, adapter: str | None) -> ServedAdapter | None:
         if adapter is None:
@@ -265,10 +273,10 @@ class VersionEngine:
 
     async def embed(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """As an engine's; raises as `generate`."""
-        deadline = self._fleet.deadline()
+        deadline = self._deadline()
         refused: set[str] = set()
         while True:
-            link = await self._fleet.choose(self._app_name, refused, deadline)
+            link = await self._choose(refused, deadline)
             try:
                 return await link.client.embed(prompts, uuid.uuid4().hex)
             except ElsewhereError as error:

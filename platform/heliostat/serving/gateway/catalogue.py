@@ -113,7 +113,9 @@ class Catalogue:
             id=f"{name}{ADAPTER_MARK}{adapter.name}" if adapter else name,
             created=int(version.started_at.timestamp()),
             tokenizer=prepared.tokenizer,
-            engine=self._fleet.engine(version.app_name, version.adapters),
+            engine=self._fleet.engine(
+                version.app_name, version.adapters, prepared.config.wait_for_replica_seconds
+            ),
             max_context_tokens=prepared.max_context_tokens,
             max_output_tokens=prepared.config.max_output_tokens,
             default_max_tokens=prepared.config.default_max_tokens,
