@@ -1,6 +1,7 @@
 """What a recipe may say about serving, and what is refused before anything starts."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -79,6 +80,21 @@ def test_a_port_in_use_is_refused_and_a_free_one_is_not():
         with pytest.raises(ServingError, match=f"port {port} on 127.0.0.1 is in use.*set port"):
             check_port_free("127.0.0.1", port)
     check_port_free("127.0.0.1", free_port("127.0.0.1"))
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_could_take_meanwhile():
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not first <= free_port("127.0.0.1") <= last
+
+
+def test_ports_that_are_taken_are_passed_over_until_there_is_none(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        taken = [server.getsockname()[1] for server in (one, other)]
+        monkeypatch.setattr("heliostat.serving.ports.CHOSEN_PORTS", taken)
+        with pytest.raises(ServingError, match=r"all ports from \d+ to \d+ on 127\.0\.0\.1 are in use"):
+            free_port("127.0.0.1")
+        one.close()
+        assert free_port("127.0.0.1") == taken[0]
 
 
 def test_an_address_of_another_machine_is_refused():

@@ -1,10 +1,14 @@
 """Whether a port can be listened on."""
 
 import errno
+import random
 import socket
 
 from heliostat.errors import ServingError
 
+CHOSEN_PORTS = range(20000, 32768)
+"""Below those that the kernel gives to outgoing connections (from 32768 on Linux), so that none of them takes
+a port between its choice and the gateway's start; above Ray's own."""
 LOST_AFTER_SECONDS = 60
 """A client that neither takes what was sent nor answers a probe for so long has gone without a word."""
 
@@ -33,24 +37,30 @@ def free_port(host: str) -> int:
     """A port that nobody listens on now.
 
     Raises:
-        ServingError: this machine does not have that address.
+        ServingError: this machine does not have that address, or all ports are taken.
     """
-    try:
-        return _bind(host, 0)
-    except OSError as error:
-        raise ServingError(
-            f"cannot listen on {host}: {error.strerror or error}; set host to an address of this machine"
-        ) from None
+    for port in random.sample(CHOSEN_PORTS, len(CHOSEN_PORTS)):
+        try:
+            _bind(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise ServingError(
+                f"cannot listen on {host}: {error.strerror or error}; set host to an address of this machine"
+            ) from None
+        return port
+    raise ServingError(
+        f"all ports from {CHOSEN_PORTS[0]} to {CHOSEN_PORTS[-1]} on {host} are in use; set port"
+    )
 
 
-def _bind(host: str, port: int) -> int:
+def _bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Connections of a server that has just ended linger for a minute, and do not count as listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         probe.listen(1)
-        return int(probe.getsockname()[1])
 
 
 def listening_socket(host: str, port: int, lost_after_seconds: int = LOST_AFTER_SECONDS) -> socket.socket:
