@@ -32,7 +32,8 @@ class Cluster:
 def cluster(tmp_path_factory) -> Iterator[Cluster]:
     """cluster/start_head.sh on ports of its own; stopped by its process id."""
     folder = tmp_path_factory.mktemp("cluster")
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as short:  # Ray's socket paths must be short
+    # Ray's socket paths must be short; its agents may write a last line while the folder goes.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:
         token_file, log = folder / "ray" / "token", folder / "log"
         port = _free_ports()
         environment = os.environ | {

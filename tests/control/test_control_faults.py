@@ -213,11 +213,12 @@ def shifted_clock(tmp_path_factory) -> Path:
 
 
 def heliostat(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """The command in a process of its own, which knows nothing of a Ray that other tests have here."""
     line = [sys.executable, "-m", "heliostat.cli", *map(str, arguments)]
-    return subprocess.run(
-        line, env=os.environ | environment, capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_ADDRESS", "RAY_AUTH_"))
+    }
+    return subprocess.run(line, env=own | environment, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
 @pytest.mark.ray
@@ -226,8 +227,10 @@ def heliostat(*arguments: object, **environment: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(("off_by", "which"), [(90, "behind"), (-3600, "ahead of")])
 def test_the_doctor_measures_a_clock_that_is_off(cluster, shifted_clock, tmp_path, off_by, which):
     checks: list[dict] = []
+    found: list[dict] = []
     deadline = time.monotonic() + 60
-    while len(checks) < 2 and time.monotonic() < deadline:  # a young head does not tell of its nodes yet
+    while len(checks) < 2:  # a young head does not tell of its nodes yet
+        assert time.monotonic() < deadline, found
         begun = time.monotonic()
         done = heliostat(
             *("doctor", "--address", cluster.address, "--workspace", tmp_path, "--json"),
@@ -238,13 +241,12 @@ def test_the_doctor_measures_a_clock_that_is_off(cluster, shifted_clock, tmp_pat
         print(f"said after {time.monotonic() - begun:.1f} s")
         found = json.loads(done.stdout)["checks"]
         checks = [check for check in found if check["name"] in ("clock", "clocks")]
-    head = next(check for check in checks if check["name"] == "clock")
+    (head,) = (check for check in checks if check["name"] == "clock")
     assert head["status"] == "warning"
     assert head["facts"]["ahead_seconds"] == pytest.approx(-off_by, abs=2)
     assert head["says"].startswith("the head's clock is ")
     assert head["says"].endswith(f" s {which} this machine's")
     assert head["mend"] == "let both keep their time by NTP (timedatectl set-ntp true)"
-    assert len(checks) == 2, "the node says the same"
 
 
 def test_a_certificate_made_by_a_clock_that_is_ahead_is_refused_with_the_time_it_begins(
