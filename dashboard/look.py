@@ -59,6 +59,8 @@ def options() -> dict[str, Any]:
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "runner.magicEnabled": False,
+        # A full collection after every redraw holds the interpreter for a fifth of a second, for all viewers.
+        "runner.postScriptGC": False,
         "server.headless": True,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
