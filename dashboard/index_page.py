@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import streamlit
@@ -21,15 +22,42 @@ LOOK_SCRIPT = """(function () {
 })();
 """
 STATIC = Path(streamlit.__file__).parent / "static"
-SOON = ("Html", "StreamlitSyntaxHighlighter", "Metric", "Button", "ButtonGroup", "DataFrame", "EChartsChart")
-"""The parts of the frontend that our pages draw with. It asks for each when the first element of its kind has
-come, one after the other; named in the page, they come while the server prepares the elements."""
+_FIELDS = ("TextInput", "NumberInput", "Selectbox")
+_CURVES = ("ButtonGroup", "Multiselect", "Selectbox", "Slider", "Checkbox", "EChartsChart")
+SOON = {
+    "home": ("Button", "Metric"),
+    "new_run": ("Button", "FileUploader"),
+    "data": ("DataFrame",),
+    "runs": ("ButtonGroup", "TextInput", "Checkbox", "DataFrame"),
+    "run": _CURVES,
+    "compare": (*_CURVES, "DataFrame"),
+    "sweeps": ("DataFrame",),
+    "evaluations": ("ButtonGroup", "Selectbox", "DataFrame", "EChartsChart"),
+    "models": ("DataFrame", "Button"),
+    "endpoints": ("Button", "StreamlitSyntaxHighlighter"),
+    "playground": ("Button", "Multiselect", "ChatInput"),
+    "review": ("ButtonGroup", "StreamlitSyntaxHighlighter"),
+    "cluster": ("Metric", "Progress", "Checkbox", "EChartsChart"),
+    "alerts": ("ButtonGroup", "Button"),
+    "settings": _FIELDS,
+}
+"""The parts of the frontend that each page draws with when it has something to show. Streamlit asks for each
+when the first element of its kind has come, one after the other; named in the page, they come while the
+server prepares the elements."""
+SOON_FOR_ONE = {
+    "new_run": ("Button", *_FIELDS, "TextArea", "Checkbox", "DataFrame"),
+    "data": ("ButtonGroup", "DataFrame", "EChartsChart"),
+    "sweeps": ("ButtonGroup", "Metric", "EChartsChart"),
+    "models": ("ButtonGroup", "Checkbox", "Button"),
+}
+"""The same for pages whose address names one of what they list."""
 _IMPORT = re.compile(r'(?:from|import)"\./([^"]+\.js)"')
 ICON = Path(__file__).resolve().parent / "heliostat.svg"
 
 
-def index_html() -> str:
-    """The page."""
+@cache
+def index_html(name: str = "home", for_one: bool = False) -> str:
+    """The page called `name`; `for_one` where its address has a query, which names one of what it lists."""
     page = (STATIC / "index.html").read_text("utf-8")
     page = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
     page = re.sub(r'<link rel="service-desc"[^>]*>', "", page)
@@ -43,8 +71,9 @@ def index_html() -> str:
         page,
     )
     page = page.replace("<head>", '<head><script src="./look.js"></script>', 1)
-    more = [name for name in _modules(SOON) if name not in page]
-    links = [f'<link rel="modulepreload" crossorigin href="./static/js/{name}">' for name in more]
+    parts = SOON_FOR_ONE.get(name, SOON[name]) if for_one else SOON[name]
+    more = [module for module in _modules(("Html", *parts)) if module not in page]
+    links = [f'<link rel="modulepreload" crossorigin href="./static/js/{module}">' for module in more]
     return page.replace("</head>", "".join([*links, "</head>"]), 1)
 
 

@@ -36,10 +36,6 @@ Background = Callable[[], AbstractContextManager[object]]
 
 def build_app(background: Background = nullcontext) -> streamlit.App:
     """The ASGI app. `started` says in the environment where it works and who gets in."""
-    page = index_html()
-
-    async def index(request: Request) -> Response:
-        return Response(page, media_type="text/html", headers={"Cache-Control": "no-store"})
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
@@ -49,7 +45,7 @@ def build_app(background: Background = nullcontext) -> streamlit.App:
     return streamlit.App(
         SCRIPT,
         lifespan=lifespan,
-        middleware=[Middleware(Gate, policy=content_policy(page))],
+        middleware=[Middleware(Gate, policy=content_policy(index_html()))],
         routes=[
             Route("/healthz", _health),
             Route("/login", login, methods=["GET", "POST"]),
@@ -57,11 +53,16 @@ def build_app(background: Background = nullcontext) -> streamlit.App:
             Route("/look", keep_look),
             Route("/look.js", look_script),
             Route("/heliostat.svg", icon),
-            Route("/", index),
-            *(Route(f"/{name}", index) for name in PAGES),
+            Route("/", _index),
+            *(Route(f"/{name}", _index) for name in PAGES),
         ],
         on_script_error=show_fault,
     )
+
+
+async def _index(request: Request) -> Response:
+    page = index_html(request.url.path.strip("/") or "home", bool(request.query_params))
+    return Response(page, media_type="text/html", headers={"Cache-Control": "no-store"})
 
 
 async def _health(request: Request) -> Response:

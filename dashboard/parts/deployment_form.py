@@ -177,7 +177,7 @@ def _go(session: Session, deployment: Deployment) -> None:
         st.info(t("endpoints.deploy_no_cluster"), icon=":material/terminal:")
         st.code(deploy_command(site, deployment), language="bash", wrap_lines=True)
         return
-    command_line(deploy_command(site, deployment))
+    command_line(deploy_command(site, deployment), key="deploy")
     if not may:
         st.caption(t("endpoints.viewer"))
     if st.button(t("endpoints.deploy_go"), type="primary", key="deploy_go", disabled=not (sound and may)):

@@ -1,5 +1,6 @@
 """Small pieces: the command of a button, a status, figures in a row, a question before something is done."""
 
+import hashlib
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,12 +47,29 @@ def status_badge(status: str) -> None:
     st.badge(plain(status_text(status)), color=colour, icon=f":material/{icon}:")
 
 
-def command_line(*words: str, label: str = "") -> None:
-    """The command that does the same, to be copied. Words are quoted where a shell needs it."""
+def command_line(*words: str, label: str = "", key: str = "") -> None:
+    """The command that does the same, to be copied. Words are quoted where a shell needs it.
+
+    A command that changes with what is typed needs a `key`, or its box is shut with each change.
+    """
     text = words[0] if len(words) == 1 else shlex.join(words)
-    t = current_translator()
-    with st.expander(label or t("parts.as_command"), icon=":material/terminal:"):
-        st.code(text, language="bash", wrap_lines=True)
+    label = label or current_translator()("parts.as_command")
+    folded_code(text, "bash", label, ":material/terminal:", key or text)
+
+
+@st.fragment
+def folded_code(text: str, language: str, label: str, icon: str, key: str) -> None:
+    """Code in a box that is shut at first; `key` is its own on the page.
+
+    Streamlit's block of code brings 1.5 MB of script along, for which no page has to wait: it is drawn when
+    the box is opened.
+    """
+    name = hashlib.sha256(f"{label}\n{key}".encode()).hexdigest()[:16]
+    box = st.expander(label, icon=icon, key=f"code_{name}", on_change="rerun")
+    if box.open:
+        box.code(text, language=language, wrap_lines=True)
+    else:
+        box.text(text)
 
 
 @dataclass(frozen=True)

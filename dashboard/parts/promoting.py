@@ -44,7 +44,7 @@ def ask_to_promote(reference: str) -> None:
         if gated and session.actor.may("admin"):
             skip = st.checkbox(t("models.skip_gate"), key="promote_skip", help=t("models.skip_help"))
         words = ["heliostat", "models", "promote", reference, "--to", alias]
-        command_line(command_on(session.site, *words, *(["--no-gate"] if skip else [])))
+        command_line(command_on(session.site, *words, *(["--no-gate"] if skip else [])), key="promote")
         role = role_for(alias, skip)
         if not session.actor.may(role):
             st.caption(t("models.needs_role", role=t(f"app.role.{role}")))
@@ -103,7 +103,7 @@ def ask_to_register(artifact_id: str, name: str) -> None:
         chosen = st.text_input(t("models.name"), value=name, key="register_name")
         st.caption(t("models.register_note"))
         words = ["heliostat", "models", "register", artifact_id, chosen, "--alias", "candidate"]
-        command_line(command_on(session.site, *words))
+        command_line(command_on(session.site, *words), key="register")
         if st.button(t("models.register"), key="register_yes", type="primary", disabled=not chosen):
             made = None
             with acting():

@@ -230,7 +230,7 @@ def _overview(row: VersionRow) -> None:
         if row.endpoints and has_page("endpoints") and st.button(t("models.open_endpoint")):
             go("endpoints", endpoint=row.endpoints[0])
     st.text(t("models.artifact"))
-    st.code(row.artifact_id, language=None)
+    st.text(row.artifact_id)
     command_line(command_on(site, "heliostat", "models", "versions", row.name))
 
 

@@ -317,7 +317,7 @@ def form(preset: Preset, clone: str | None) -> None:
             key="new_run_start",
             disabled=bool(wrong) or not may,
         )
-        command_line(command_of(preset, overrides, clone))
+        command_line(command_of(preset, overrides, clone), key="new_run")
         if not wrong:
             all_settings(preset, overrides, name)
             recipe(preset, overrides)

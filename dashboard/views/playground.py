@@ -168,7 +168,7 @@ if there:
     preferences(session)
     if chosen:
         lines = [curl_line(each.base_url, each.name, False) for each in chosen]
-        command_line("\n".join(lines), label=t("playground.as_command"))
+        command_line("\n".join(lines), label=t("playground.as_command"), key="chosen")
 else:
     empty(
         t("playground.none"),

@@ -66,7 +66,7 @@ def head(work_id: str) -> None:
         st.text(line.name)
         status_badge(line.state)
         st.caption(t("run.by", user=line.user, at=moment(line.started_at, zone)))
-    st.code(line.id, language=None, wrap_lines=True)
+    st.text(line.id)
     if line.reason and line.state in ("queued", "pending", "stopping"):
         st.info(t("run.waits"), icon=":material/hourglass_top:")
         st.text(line.reason)

@@ -35,7 +35,7 @@ def connection() -> None:
     st.header(t("settings.connection"), anchor=False)
     address = without_secrets(site.address) if site.address else ""
     if address:
-        st.code(address, language=None, wrap_lines=True)
+        st.text(address)
     reading = read_cluster(site.store)
     version = noted(reading)
     if isinstance(reading, Ok):
@@ -84,9 +84,9 @@ def place() -> None:
     """Where what is made lies, and what is known of it."""
     st.header(t("settings.place"), anchor=False)
     st.caption(t("settings.workspace"))
-    st.code(without_secrets(site.workspace.storage.root), language=None, wrap_lines=True)
+    st.text(without_secrets(site.workspace.storage.root))
     st.caption(t("settings.database"))
-    st.code(site.store.shown, language=None, wrap_lines=True)
+    st.text(site.store.shown)
 
 
 def limits() -> None:
@@ -107,7 +107,7 @@ def limits() -> None:
             wanted = Limits(max_running=total, max_running_per_user=per_user)
             change_limits(site.store, session.actor, wanted)
     numbers = ["--total", str(total), "--per-user", str(per_user)]
-    command_line(command_on(site, "heliostat", "jobs", "limits", *numbers))
+    command_line(command_on(site, "heliostat", "jobs", "limits", *numbers), key="limits")
 
 
 def _limit(name: str, value: int, allowed: bool) -> int:

@@ -9,7 +9,7 @@ from dashboard.charts.parallel import ParallelAxis, parallel_chart
 from dashboard.charts.trials import history_chart, trial_curves
 from dashboard.parts.chart import chart
 from dashboard.parts.links import back, go, has_page, open_here, section
-from dashboard.parts.pieces import Tile, command_line, status_badge, status_text, tiles
+from dashboard.parts.pieces import Tile, command_line, folded_code, status_badge, status_text, tiles
 from dashboard.parts.states import empty, unavailable
 from dashboard.parts.table import table
 from dashboard.parts.text import moment, number, plain
@@ -165,11 +165,10 @@ def _best(detail: SweepDetail) -> None:
         command = command_on(session.site, "heliostat", "run", "RECIPE.yaml", *detail.overrides)
         command_line(command, label=t("sweeps.use_command"))
         if detail.recipe:
-            with st.expander(t("sweeps.recipe"), icon=":material/description:"):
-                st.code(detail.recipe, language="yaml")
-                st.download_button(
-                    t("sweeps.download"), detail.recipe, "best.yaml", "application/yaml", on_click="ignore"
-                )
+            folded_code(detail.recipe, "yaml", t("sweeps.recipe"), ":material/description:", "recipe")
+            st.download_button(
+                t("sweeps.download"), detail.recipe, "best.yaml", "application/yaml", on_click="ignore"
+            )
 
 
 def _use_best(detail: SweepDetail) -> None:

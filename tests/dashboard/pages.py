@@ -139,6 +139,11 @@ def texts(test: AppTest) -> list[str]:
     return [element.value for kind in kinds for element in getattr(test, kind)]
 
 
+def commands(test: AppTest) -> list[str]:
+    """The commands that the page shows; those in boxes that are shut are plain text."""
+    return [each.value for each in (*test.text, *test.code) if each.value.startswith("heliostat ")]
+
+
 def setting(folder: Path) -> dict[str, str]:
     """The environment that the server would have been started with."""
     return {

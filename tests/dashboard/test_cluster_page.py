@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from dashboard.parts.cluster_course import MEASURES, points_of
-from pages import HOSTILE, JOB, NODE, open_page, put_readings, setting, texts
+from pages import HOSTILE, JOB, NODE, commands, open_page, put_readings, setting, texts
 from pages import put_job as note_job
 
 from heliostat.control.cluster_course import note_use, read_course, use_of
@@ -236,7 +236,7 @@ def test_a_cluster_that_is_away_is_said_once_above_what_was_saved(site):
 def test_an_unknown_cluster_offers_the_command_that_starts_one(site):
     test = open_page("cluster")
     command = f"heliostat cluster up local --nodes 3 --workspace {site.workspace.storage.root}"
-    assert command in [each.value for each in test.code]
+    assert command in commands(test)
     assert not test.metric
 
 
@@ -250,7 +250,7 @@ def test_without_an_address_the_collector_notes_that_none_is_set(workspace):
 
 def test_the_command_that_shows_the_same_is_there(site):
     put(site)
-    codes = [each.value for each in open_page("cluster").code]
+    codes = commands(open_page("cluster"))
     assert "heliostat cluster status --address http://127.0.0.1:9" in codes
 
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from pages import HOSTILE, JOB, ROOT, RUN, STATES, VIEWS, bring_into, open_page, setting, texts
+from pages import HOSTILE, JOB, ROOT, RUN, STATES, VIEWS, bring_into, commands, open_page, setting, texts
 
 from heliostat.control.sites import Site
 
@@ -60,9 +60,8 @@ def test_an_id_that_nobody_has_is_told_and_no_fault(view, in_state):
 @pytest.mark.parametrize("in_state", ["empty", "running"], indirect=True)
 def test_a_shown_command_names_the_workspace_that_the_page_shows(view, in_state, states):
     test = open_page(view, QUERIES.get(view))
-    told = [each.value for each in test.code if each.value.startswith("heliostat ")]
     of_cluster = "heliostat cluster status"  # takes no workspace
-    for command in told:
+    for command in commands(test):
         assert command.startswith(of_cluster) or f"--workspace {states[in_state]}" in command
 
 

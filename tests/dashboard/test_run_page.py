@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
-from pages import HOSTILE, JOB, ROOT, RUN, bring_into, open_page, setting, texts
+from pages import HOSTILE, JOB, ROOT, RUN, bring_into, commands, open_page, setting, texts
 
 from heliostat.control.collector import HOLDERS
 from heliostat.control.holders import Holder
@@ -76,7 +76,16 @@ def test_what_the_job_holds_is_shown_and_not_what_others_hold(site):
 
 def test_the_commands_of_a_job_name_its_cluster_and_its_workspace(site):
     where = f"--address http://127.0.0.1:9 --workspace {site.workspace.storage.root}"
-    told = [each.value for each in open_page("run", {"run": JOB, "tab": "logs"}).code]
+    told = commands(open_page("run", {"run": JOB, "tab": "logs"}))
     assert f"heliostat jobs logs {JOB} --follow {where}" in told
     asking = open_page("run", {"run": JOB}).button(key="run_stop").click().run()
-    assert f"heliostat jobs stop {JOB} {where}" in [each.value for each in asking.code]
+    assert f"heliostat jobs stop {JOB} {where}" in commands(asking)
+
+
+def test_a_command_is_drawn_as_code_with_its_button_when_its_box_is_opened(site):
+    test = open_page("run", {"run": JOB, "tab": "logs"})
+    assert not [each for each in test.code if each.value.startswith("heliostat ")]
+    (box,) = (each for each in test.expander if each.label == "Copy as command")
+    test.session_state["code_" + box.proto.id.rpartition("code_")[2]] = True
+    test.run()
+    assert [each.value for each in test.code if each.value.startswith("heliostat ")] == commands(test)

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from dashboard.index_page import SOON, STATIC, index_html
+from dashboard.index_page import SOON, SOON_FOR_ONE, STATIC, index_html
+from dashboard.pages import PAGES
 from streamlit.testing.v1 import AppTest
 
 
@@ -22,8 +23,19 @@ def test_what_a_person_wrote_is_shown_as_it_is_where_a_page_refuses_it():
     assert "evil" in shown
 
 
-@pytest.mark.parametrize("part", SOON)
-def test_the_page_names_the_parts_that_pages_draw_with_once(part):
-    named = re.findall(rf'href="\./static/js/({part}\.[^"]+)"', index_html())
-    assert len(named) == 1
-    assert (STATIC / "static" / "js" / named[0]).is_file()
+def named_in(page: str) -> list[str]:
+    return re.findall(r'href="\./static/js/([^"]+\.js)"', page)
+
+
+@pytest.mark.parametrize("for_one", [False, True])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_names_the_parts_that_it_draws_with_once(name, for_one):
+    named = named_in(index_html(name, for_one))
+    assert len(named) == len(set(named))
+    assert all((STATIC / "static" / "js" / each).is_file() for each in named)
+    for part in SOON_FOR_ONE.get(name, SOON[name]) if for_one else SOON[name]:
+        assert [each for each in named if each.startswith(f"{part}.")]
+
+
+def test_a_page_names_no_part_that_it_does_not_draw_with():
+    assert not [each for each in named_in(index_html("home")) if each.startswith(("ECharts", "DataFrame"))]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pages import commands
 from small_studies import Studied, add_all, add_sweep
 from streamlit.testing.v1 import AppTest
 
@@ -123,7 +124,7 @@ def test_a_version_is_promoted_after_its_evaluation_was_shown(studied):
     page = open_page("models", model=reference)
     next(button for button in page.button if button.label == "Promote").click().run()
     assert not page.exception
-    assert any("heliostat models promote quiz@v0.1.0 --to staging" in str(each.value) for each in page.code)
+    assert any("heliostat models promote quiz@v0.1.0 --to staging" in each for each in commands(page))
     dialog = AppTest.from_function(the_dialog, default_timeout=60).run()
     dialog.button(key="promote_yes").click().run()
     assert not dialog.exception
