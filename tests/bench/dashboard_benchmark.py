@@ -3,9 +3,10 @@
 python -m tests.bench.dashboard_benchmark [--runs 1000] [--repeats 5] [--only runs run]
 
 A page is open when a real Chromium, whose window is up, shows its title and its main content. Three times
-each: `first` is the first time since the server was started, Home at once and the others when it has had time to prepare itself;
-`new` are new browsers before a server that has shown the page, `again` is a browser that was here before.
-Medians but for `first`; the machine's load stands beside them. Ends with 1 where one takes too long.
+each: `first` is the first time since the server was started, Home at once and the others when it has had time
+to prepare itself; `new` are new browsers before a server that has shown the page, `again` is a browser that
+was here before. Medians but for `first`; the machine's load stands beside them. Ends with 1 where one takes
+too long.
 """
 
 import argparse
@@ -36,6 +37,8 @@ WINDOW_SECONDS = 1.5
 """A new window of Chromium first draws its own tabs and toolbar, which takes a core for about a second."""
 SETTLING_SECONDS = 15.0
 """After Home: what pages need later is imported meanwhile, and the first person has begun to read."""
+FLAGS = ("--no-sandbox", "--disable-gpu")
+"""Where there is no GPU, Debian's Chromium else emulates one on the processor that the page needs."""
 TITLE = '[data-testid="stMain"] h1'
 ENDED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 """The page's script has ended: what a page without a table or a chart is waited for."""
@@ -135,7 +138,7 @@ def measure_all(folder: Path, wanted: list[Opening], repeats: int) -> float:
     longest = 0.0
     print(f"{'seconds until a page is seen':<30}{'first':>10}{'new':>10}{'again':>10}{'load':>10}")
     with sync_playwright() as playwright, served(folder) as dashboard:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         for number, opening in enumerate(wanted):
             first = measure_first(browser, dashboard.url, opening)
             if not number:

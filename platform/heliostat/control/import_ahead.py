@@ -3,7 +3,13 @@
 import importlib
 import threading
 
-LIBRARIES = ("mlflow", "optuna.importance", "sklearn.ensemble")
+LIBRARIES = (
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "optuna.importance",
+    "sklearn.ensemble",
+)
 """Of the registry of models, and of what mattered in a sweep."""
 WAIT_SECONDS = 4.0
 """The first page has the processor to itself."""

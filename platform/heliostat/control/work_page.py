@@ -1,6 +1,7 @@
 """One line of work, whole: its stages, runs and events, what it made, why it failed and what may help."""
 
 import difflib
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,8 @@ _MENDS = (
     ("process was killed", "killed"),
 )
 """What a failure's words say about what may help: a key of the page's own texts."""
+_NOTED_CHECKPOINTS = "checkpoint_manager_snapshot.json"
+"""Where Ray Train notes which it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,24 @@ def failure_of(site: Site, page: WorkPage) -> tuple[str, str]:
 
 
 def checkpoints_of(site: Site, run_id: str) -> tuple[Checkpoint, ...]:
-    """The states that a training run keeps, the latest first; () while it has none.
+    """The states that a training run can go on from, the latest first; () while it has none.
+
+    A state whose worker was killed before Ray Train noted it lies there too, and is not gone on from.
 
     Raises:
         StorageError: the workspace is away.
     """
     folder = f"runs/{run_id}/checkpoints"
-    names = [name for name in site.workspace.storage.list(folder) if name.startswith("checkpoint_")]
-    found = []
-    for name in sorted((n for n in names if not n.endswith(".json")), reverse=True):
-        found.append(Checkpoint(name, _step_of(site, f"{folder}/{name}"), _time_of(name)))
-    return tuple(found)
+    there = site.workspace.storage.list(folder)
+    if _NOTED_CHECKPOINTS not in there:
+        return ()
+    names = _noted_checkpoints(site.workspace.storage.read_bytes(f"{folder}/{_NOTED_CHECKPOINTS}"))
+    if names is None:
+        names = {name for name in there if name.startswith("checkpoint_") and not name.endswith(".json")}
+    return tuple(
+        Checkpoint(name, _step_of(site, f"{folder}/{name}"), _time_of(name))
+        for name in sorted(names.intersection(there), reverse=True)
+    )
 
 
 def served_name(page: WorkPage) -> str | None:
@@ -178,6 +188,14 @@ def _logged_error(site: Site, page: WorkPage) -> str:
 
 def _run_error(page: WorkPage) -> str:
     return next((run.error for run in page.line.runs if run.error), "")
+
+
+def _noted_checkpoints(content: bytes) -> set[str] | None:
+    """The folders' names; None where the file is read while Ray writes it, or is of another Ray."""
+    try:
+        return {str(each["checkpoint_dir_name"]) for each in json.loads(content)["checkpoint_results"]}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _step_of(site: Site, path: str) -> int | None:
