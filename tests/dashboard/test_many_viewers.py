@@ -24,10 +24,10 @@ from heliostat.control.local_nodes import LocalSettings
 from heliostat.storage import Storage
 from heliostat.workspace import Workspace
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.lengthy, pytest.mark.heavy]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.heavy]
 VIEWERS = 50
-SECONDS = 40.0
-COMES_AFTER_SECONDS = 1.0
+SECONDS = 30.0
+COMES_AFTER_SECONDS = 0.3
 """People come one after the other: fifty at the same moment would be a test of two cores."""
 POLL_SECONDS = 2.0
 RUN = "train-0123456789ab"
