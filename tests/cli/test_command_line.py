@@ -238,6 +238,7 @@ def test_a_job_script_by_hand_speaks_like_the_command(script, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_an_interrupted_run_says_that_it_goes_on_and_exits_with_130(tmp_path, tiny_model_folder):
     recipe = tmp_path / "long.yaml"
     recipe.write_text(

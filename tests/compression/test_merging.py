@@ -118,6 +118,7 @@ def test_adapters_of_other_bases_or_shapes_are_one_line(workspace, tiny_model_fo
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_merged_model_is_published_with_its_parents(ray_cluster, workspace, tiny_model_folder):
     base = publish_model(workspace, tiny_model_folder)
     dataset = publish_dataset(workspace, tiny_model_folder)

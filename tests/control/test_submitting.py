@@ -144,6 +144,7 @@ def unsteady_line(address: str, answers: int):
         proxy.server_close()
 
 
+@pytest.mark.slow
 def test_following_survives_an_unsteady_line_and_shows_each_line_once(cluster, recipe, place):
     missing = f"data.sources.0.path={place / 'gone.jsonl'}"
     submission = Submission(recipe, (missing,), str(place / "workspace"))

@@ -219,6 +219,7 @@ def test_two_datasets_are_compared_document_by_document(tmp_path, model):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_shuffle_of_keys_nominates_the_same_pairs(ray_cluster, tmp_path, monkeypatch):
     from heliostat.data.edge import nominate_by_shuffle
 

@@ -392,7 +392,7 @@ def test_impossible_configs_name_the_way_out(values, way_out):
         NearDedupStep(**values)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 def test_two_documents_of_50_mb_are_compared_in_linear_time():
     text = " ".join(random.Random(0).choices([f"w{number}" for number in range(9000)], k=8_700_000))
     started = time.process_time()

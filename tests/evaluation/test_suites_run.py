@@ -78,6 +78,7 @@ def examples_of(report, model: str, suite: str):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_every_kind_of_suite_has_scores_with_intervals(ray_cluster, workspace, tiny_model_folder, files):
     base = publish_model(workspace, tiny_model_folder, "base")
     asked = config(files)
