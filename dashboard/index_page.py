@@ -77,6 +77,12 @@ def index_html(name: str = "home", for_one: bool = False) -> str:
     return page.replace("</head>", "".join([*links, "</head>"]), 1)
 
 
+def script_names() -> list[str]:
+    """The files of the frontend's scripts that some page asks for as soon as it opens."""
+    parts = {part for each in (*SOON.values(), *SOON_FOR_ONE.values()) for part in each}
+    return _modules(("index", "Html", *sorted(parts)))
+
+
 def _modules(parts: Sequence[str]) -> list[str]:
     """The files of some parts of the frontend, with all that they import."""
     folder = STATIC / "static" / "js"

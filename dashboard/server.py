@@ -23,6 +23,7 @@ from streamlit.web import bootstrap
 from dashboard import look, started
 from dashboard.gate import Gate
 from dashboard.index_page import content_policy, icon, index_html, look_script
+from dashboard.kept_scripts import KeptScripts
 from dashboard.login_page import login, logout
 from dashboard.login_page import look as keep_look
 from dashboard.pages import PAGES
@@ -45,7 +46,7 @@ def build_app(background: Background = nullcontext) -> streamlit.App:
     return streamlit.App(
         SCRIPT,
         lifespan=lifespan,
-        middleware=[Middleware(Gate, policy=content_policy(index_html()))],
+        middleware=[Middleware(Gate, policy=content_policy(index_html())), Middleware(KeptScripts)],
         routes=[
             Route("/healthz", _health),
             Route("/login", login, methods=["GET", "POST"]),

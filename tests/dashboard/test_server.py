@@ -1,10 +1,13 @@
-"""What the server says in a page's place when its script failed."""
+"""What the server says in a page's place when its script failed, and what it sends with a page."""
 
 import re
 
 import pytest
-from dashboard.index_page import SOON, SOON_FOR_ONE, STATIC, index_html
+from dashboard.index_page import SOON, SOON_FOR_ONE, STATIC, index_html, script_names
+from dashboard.kept_scripts import KeptScripts
 from dashboard.pages import PAGES
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 
@@ -39,3 +42,32 @@ def test_a_page_names_the_parts_that_it_draws_with_once(name, for_one):
 
 def test_a_page_names_no_part_that_it_does_not_draw_with():
     assert not [each for each in named_in(index_html("home")) if each.startswith(("ECharts", "DataFrame"))]
+
+
+async def elsewhere(scope, receive, send):
+    await PlainTextResponse("from elsewhere")(scope, receive, send)
+
+
+@pytest.fixture
+def scripts() -> TestClient:
+    return TestClient(KeptScripts(elsewhere))
+
+
+def test_scripts_that_pages_open_with_are_those_of_streamlit_and_kept_by_the_browser(scripts):
+    for name in named_in(index_html("runs")):
+        answer = scripts.get(f"/static/js/{name}")
+        assert answer.content == (STATIC / "static" / "js" / name).read_bytes()
+        assert answer.headers["cache-control"] == "public, immutable, max-age=31536000"
+        assert answer.headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/js/", "/static/js/none.js", "/static/js/../index.html", "/static/css/index.css", "/"]
+)
+def test_all_else_is_streamlits_to_answer(scripts, path):
+    assert (scripts.get(path)).text == "from elsewhere"
+
+
+def test_nobody_sends_to_a_script(scripts):
+    (name, *_) = script_names()
+    assert (scripts.post(f"/static/js/{name}")).text == "from elsewhere"
