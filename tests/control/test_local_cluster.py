@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import HEAR_CTRL_C, prepared
 
 from heliostat.cli.app import execute
 from heliostat.control.local_cluster import (
@@ -55,9 +56,8 @@ def taken_port():
 def up(*arguments: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "heliostat.cli", "cluster", "up", "local", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "platform"), "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(prepared(HEAR_CTRL_C, command), env=environment, **pipes)
 
 
 def recorded(processes: int) -> LocalCluster:
