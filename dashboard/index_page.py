@@ -22,6 +22,7 @@ LOOK_SCRIPT = """(function () {
 })();
 """
 STATIC = Path(streamlit.__file__).parent / "static"
+SCRIPTS = STATIC / "static" / "js"
 _FIELDS = ("TextInput", "NumberInput", "Selectbox")
 _CURVES = ("ButtonGroup", "Multiselect", "Selectbox", "Slider", "Checkbox", "EChartsChart")
 SOON = {
@@ -85,10 +86,9 @@ def script_names() -> list[str]:
 
 def _modules(parts: Sequence[str]) -> list[str]:
     """The files of some parts of the frontend, with all that they import."""
-    folder = STATIC / "static" / "js"
-    found = [path.name for part in parts for path in folder.glob(f"{part}.*.js")]
+    found = [path.name for part in parts for path in SCRIPTS.glob(f"{part}.*.js")]
     for name in found:  # grows while it is gone through
-        found += [each for each in _IMPORT.findall((folder / name).read_text("utf-8")) if each not in found]
+        found += [each for each in _IMPORT.findall((SCRIPTS / name).read_text("utf-8")) if each not in found]
     return found
 
 

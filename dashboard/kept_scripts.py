@@ -3,7 +3,7 @@
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dashboard.index_page import STATIC, script_names
+from dashboard.index_page import SCRIPTS, script_names
 
 PREFIX = "/static/js/"
 FOR_EVER = "public, immutable, max-age=31536000"
@@ -20,8 +20,7 @@ class KeptScripts:
     def __init__(self, app: ASGIApp) -> None:
         """`app` answers for everything else."""
         self._app = app
-        folder = STATIC / "static" / "js"
-        self._scripts = {f"{PREFIX}{name}": (folder / name).read_bytes() for name in script_names()}
+        self._scripts = {f"{PREFIX}{name}": (SCRIPTS / name).read_bytes() for name in script_names()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an ASGI application."""

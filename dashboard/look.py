@@ -59,7 +59,7 @@ def options() -> dict[str, Any]:
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "runner.magicEnabled": False,
-        # A full collection after every redraw holds the interpreter for a fifth of a second, for all viewers.
+        # A full collection after every redraw holds the interpreter for some 0.3 s, for all viewers.
         "runner.postScriptGC": False,
         "server.headless": True,
         "server.fileWatcherType": "none",

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from dashboard.index_page import SOON, SOON_FOR_ONE, STATIC, index_html, script_names
+from dashboard.index_page import SCRIPTS, SOON, SOON_FOR_ONE, index_html, script_names
 from dashboard.kept_scripts import KeptScripts
 from dashboard.pages import PAGES
 from starlette.responses import PlainTextResponse
@@ -35,7 +35,7 @@ def named_in(page: str) -> list[str]:
 def test_a_page_names_the_parts_that_it_draws_with_once(name, for_one):
     named = named_in(index_html(name, for_one))
     assert len(named) == len(set(named))
-    assert all((STATIC / "static" / "js" / each).is_file() for each in named)
+    assert all((SCRIPTS / each).is_file() for each in named)
     for part in SOON_FOR_ONE.get(name, SOON[name]) if for_one else SOON[name]:
         assert [each for each in named if each.startswith(f"{part}.")]
 
@@ -56,7 +56,7 @@ def scripts() -> TestClient:
 def test_scripts_that_pages_open_with_are_those_of_streamlit_and_kept_by_the_browser(scripts):
     for name in named_in(index_html("runs")):
         answer = scripts.get(f"/static/js/{name}")
-        assert answer.content == (STATIC / "static" / "js" / name).read_bytes()
+        assert answer.content == (SCRIPTS / name).read_bytes()
         assert answer.headers["cache-control"] == "public, immutable, max-age=31536000"
         assert answer.headers["content-type"].startswith("text/javascript")
 
