@@ -1,5 +1,6 @@
 """Records: receipts that must balance, certificates that survive JSON, provenance without heavy imports."""
 
+import math
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from heliostat.records import Artifact, Count, FileEntry, Provenance, Receipt, now, total
+from heliostat.records import Artifact, Count, FileEntry, Provenance, Receipt, Run, now, total
 
 counts = st.builds(Count, documents=st.integers(0, 10**9), tokens=st.integers(0, 10**12))
 breakdowns = st.dictionaries(st.text(min_size=1, max_size=8), counts, max_size=5)
@@ -88,6 +89,23 @@ def test_a_certificate_survives_json():
         provenance=Provenance.collect(),
     )
     assert Artifact.model_validate_json(artifact.model_dump_json()) == artifact
+
+
+@given(value=st.floats())
+def test_a_figure_that_is_no_number_survives_json(value):
+    run = Run(
+        id="train-1",
+        stage="train",
+        status="finished",
+        config={},
+        fingerprint="",
+        inputs=(),
+        metrics={"loss": value},
+        started_at=now(),
+        provenance=Provenance.collect(),
+    )
+    read = Run.model_validate_json(run.model_dump_json()).metrics["loss"]
+    assert read == value or (math.isnan(read) and math.isnan(value))
 
 
 def test_provenance_names_code_versions_and_caller():

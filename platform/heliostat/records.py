@@ -26,7 +26,8 @@ CERTIFICATE_NAME = "artifact.json"
 class Record(BaseModel):
     """Base of all records: frozen, strict about keys, JSON in and out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A loss may be no number: pydantic's null could not be read back, and the run would be gone.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class FileEntry(Record):

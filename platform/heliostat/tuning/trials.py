@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from heliostat.errors import ArtifactError
 from heliostat.records import Record, first_problem
@@ -22,8 +22,6 @@ FINAL: tuple[TrialStatus, ...] = ("finished", "stopped", "refused")
 
 class Trial(Record):
     """One trial. `artifact` is the id of what it trained, `run` that of its training run."""
-
-    model_config = ConfigDict(ser_json_inf_nan="strings")  # a loss may be no number
 
     number: int
     point: Point
