@@ -13,7 +13,7 @@ RUN if [ -n "$TORCH_INDEX_URL" ]; then \
         /opt/venv/bin/pip install --no-cache-dir --index-url "$TORCH_INDEX_URL" \
             "$(grep '^torch==' /src/constraints.txt)"; \
     fi \
-    && /opt/venv/bin/pip install --no-cache-dir --constraint /src/constraints.txt /src boto3 'psycopg[binary]>=3.2'
+    && /opt/venv/bin/pip install --no-cache-dir --constraint /src/constraints.txt '/src[postgresql]' boto3
 
 FROM ubuntu:24.04
 RUN apt-get update \

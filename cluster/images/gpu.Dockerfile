@@ -7,7 +7,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends python3.12-v
 RUN python3.12 -m venv /opt/venv
 COPY constraints.txt pyproject.toml README.md LICENSE /src/
 COPY platform/heliostat /src/platform/heliostat
-RUN /opt/venv/bin/pip install --no-cache-dir --constraint /src/constraints.txt /src boto3 'psycopg[binary]>=3.2'
+RUN /opt/venv/bin/pip install --no-cache-dir --constraint /src/constraints.txt '/src[postgresql]' boto3
 
 FROM nvidia/cuda:13.0.1-cudnn-devel-ubuntu24.04
 RUN apt-get update \

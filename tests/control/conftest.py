@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.control.postgres import PostgreSQL, executable
 
 from heliostat.control.ray_api import RayApi
 from heliostat.errors import ClusterError
@@ -97,3 +98,28 @@ def _wait_until_it_answers(cluster: Cluster, head: subprocess.Popen, log: Path) 
             except ClusterError:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server for the whole session; each test asks it for a database of its own."""
+    if executable("pg_ctl") is None:
+        pytest.skip("needs PostgreSQL (Debian package postgresql)")
+    with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as short:  # its socket's path is short
+        server = PostgreSQL(Path(short))
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path, monkeypatch) -> str:
+    """An empty database's address, once of each kind; for PostgreSQL's what the environment names."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/control.db"
+    url = request.getfixturevalue("postgresql").url(tmp_path.name)
+    monkeypatch.setenv("HELIOSTAT_DATABASE", url)
+    return url

@@ -40,7 +40,7 @@ VIEWER = Actor("vic", "viewer")
 
 
 @pytest.fixture
-def site(tmp_path) -> Site:
+def site(tmp_path, database) -> Site:
     return Site.open(str(tmp_path / "workspace"))
 
 

@@ -11,7 +11,12 @@ ELSEWHERE, HERE = "http://10.0.0.5:8265", "http://127.0.0.1:1"
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
-    for name in ("HELIOSTAT_WORKSPACE", "HELIOSTAT_DATABASE", "RAY_API_SERVER_ADDRESS"):
+    for name in (
+        "HELIOSTAT_WORKSPACE",
+        "HELIOSTAT_DATABASE",
+        "MLFLOW_TRACKING_URI",
+        "RAY_API_SERVER_ADDRESS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -36,9 +41,22 @@ def test_behind_a_forwarded_port_a_workspace_of_the_cluster_is_not_made_here(tmp
     assert recorded_site(str(tmp_path / "shared" / "heliostat"), HERE) is None
 
 
-def test_a_named_database_keeps_it_wherever_the_workspace_is(tmp_path, monkeypatch):
-    monkeypatch.setenv("HELIOSTAT_DATABASE", f"sqlite:///{tmp_path / 'control.db'}")
-    assert recorded_site(str(tmp_path / "shared" / "heliostat"), ELSEWHERE) is not None
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("HELIOSTAT_DATABASE", "sqlite:///control.db"),
+        ("MLFLOW_TRACKING_URI", "postgresql://someone@host/mlflow"),
+    ],
+)
+@pytest.mark.parametrize("workspace", ["shared/heliostat", "s3://bucket/workspace"])
+def test_a_named_database_keeps_it_wherever_the_workspace_is(monkeypatch, variable, url, workspace):
+    monkeypatch.setenv(variable, url)
+    assert recorded_site(workspace, ELSEWHERE).store.url == url
+
+
+def test_a_bucket_without_one_keeps_none_here(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert recorded_site("s3://bucket/workspace", ELSEWHERE) is None
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "one"], ["retry", "one"]])

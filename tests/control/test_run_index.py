@@ -19,7 +19,7 @@ EARLIER = time.time() - 60
 
 
 @pytest.fixture
-def site(tmp_path) -> Site:
+def site(tmp_path, database) -> Site:
     (tmp_path / "runs").mkdir()
     return Site.open(str(tmp_path))
 

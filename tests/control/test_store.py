@@ -1,8 +1,10 @@
 """The control plane's database: what several processes do to it at once, and what it says when it is away."""
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -17,8 +19,8 @@ NUMBERS = TypeAdapter(list[int])
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
-    return Store(f"sqlite:///{tmp_path}/control.db")
+def store(database) -> Store:
+    return Store(database)
 
 
 def test_a_reading_that_was_never_made_says_who_makes_it(store):
@@ -56,16 +58,31 @@ def test_what_another_version_noted_is_a_reason_and_no_exception(store):
     assert "another version" in reading.reason
 
 
+@pytest.mark.parametrize("value", [[float("inf"), -float("inf")], "a\0b", "\ud800", {"ä": None}, None])
+def test_any_value_comes_back_as_it_was(store, value):
+    store.put_reading("any", value, datetime.now(UTC))
+    assert store.reading("any", TypeAdapter(Any)).value == value
+
+
+def test_what_is_no_number_comes_back(store):
+    store.put_reading("loss", {"loss": float("nan")}, datetime.now(UTC))
+    assert math.isnan(store.reading("loss", TypeAdapter(dict[str, float])).value["loss"])
+
+
+def test_a_reason_of_odd_characters_is_noted(store):
+    store.put_unavailable("nodes", "a\0b \ud800 \U0001f642", datetime.now(UTC))
+    assert store.reading("nodes", NUMBERS).reason == "a\ufffdb \ufffd \U0001f642"
+
+
 @pytest.mark.heavy
-def test_processes_that_make_the_tables_at_once_all_can_write(tmp_path):
+def test_processes_that_make_the_tables_at_once_all_can_write(database):
     code = (
         "import sys; from heliostat.control.store import Store; s = Store(sys.argv[1]);"
         "[s.put_setting(f'{sys.argv[2]}-{i}', i) for i in range(20)]"
     )
-    url = f"sqlite:///{tmp_path}/control.db"
-    processes = [subprocess.Popen([sys.executable, "-c", code, url, str(k)]) for k in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", code, database, str(k)]) for k in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
-    store = Store(url)
+    store = Store(database)
     assert {store.setting(f"{k}-{i}", None) == i for k in range(4) for i in range(20)} == {True}
 
 

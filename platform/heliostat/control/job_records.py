@@ -119,7 +119,7 @@ def find_jobs(
     if wanted.changed_after is not None:
         query = query.where(jobs.c.changed_at > wanted.changed_after)
     if wanted.text:
-        parts = (column.contains(wanted.text, autoescape=True) for column in (jobs.c.id, jobs.c.name))
+        parts = (column.icontains(wanted.text, autoescape=True) for column in (jobs.c.id, jobs.c.name))
         query = query.where(or_(*parts))
     with store.begin() as connection:
         return tuple(_record(row) for row in connection.execute(query))

@@ -80,7 +80,7 @@ def find_runs(store: Store, wanted: RunFilter = ALL_RUNS, limit: int = 1000) -> 
     if wanted.job is not None:
         query = query.where(runs.c.job == wanted.job)
     if wanted.text:
-        query = query.where(runs.c.id.contains(wanted.text, autoescape=True))
+        query = query.where(runs.c.id.icontains(wanted.text, autoescape=True))
     if wanted.open_after is not None:
         ended = or_(runs.c.finished_at.is_(None), runs.c.finished_at > wanted.open_after)
         query = query.where(ended, or_(jobs.c.ended_at.is_(None), jobs.c.ended_at > wanted.open_after))

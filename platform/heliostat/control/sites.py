@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from heliostat.control.store import VARIABLE, Store
+from heliostat.control.store import Store, named_database
 from heliostat.control.submissions import is_this_machine
 from heliostat.errors import ConfigError
 from heliostat.workspace import Workspace
@@ -53,7 +53,7 @@ def recorded_site(workspace: str | None, address: str) -> Site | None:
     watches that workspace finds them on the cluster.
     """
     place = Workspace.resolve(workspace)
-    if os.environ.get(VARIABLE):
+    if named_database() is not None:
         return Site(place, Store.of(place), address)
     named = bool(workspace or os.environ.get("HELIOSTAT_WORKSPACE"))
     if place.storage.remote or not _holds_record(place.storage.root, is_this_machine(address), named):

@@ -3,7 +3,6 @@
 SQLite beside mlflow.db for one machine; PostgreSQL or MySQL where several share it. Nothing secret is in it.
 """
 
-import json
 import os
 import sqlite3
 import time
@@ -14,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -50,12 +48,9 @@ class Store:
         Raises:
             StoreError: the workspace lies on an object store, where SQLite cannot be, and none is named.
         """
-        given = os.environ.get(VARIABLE)
-        if given:
-            return cls(given)
-        tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if tracking.startswith(_SHARED):
-            return cls(tracking)
+        named = named_database()
+        if named is not None:
+            return cls(named)
         if workspace.storage.remote:
             raise StoreError(
                 f"{workspace.storage.root}: an object store cannot hold {FILE}; "
@@ -141,12 +136,17 @@ class Store:
     @cached_property
     def _engine(self) -> Engine:
         try:
-            engine = create_engine(self.url, pool_pre_ping=True, json_deserializer=_parse)
+            engine = create_engine(self.url, pool_pre_ping=True)
         except ValueError:  # whose words are a piece of the URL, which may be one of the password
             raise StoreError(
                 f"{VARIABLE} is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
             ) from None
-        except (SQLAlchemyError, ImportError) as error:  # ImportError: no driver
+        except ImportError as error:
+            raise StoreError(
+                f"{self._refusal(error)}; the database's driver is a package: "
+                "pip install 'psycopg[binary]' for postgresql+psycopg://"
+            ) from None
+        except SQLAlchemyError as error:
             raise StoreError(self._refusal(error)) from None
         if engine.dialect.name == "sqlite":
             try:
@@ -192,13 +192,10 @@ class Store:
         return f"the control plane's database at {self.shown} cannot be used: {reason}"
 
 
-def _parse(text: str) -> Any:
-    """A list of a thousand runs is megabytes of JSON, which orjson reads in a part of the time; what is no
-    number stands in it as NaN, which only json takes."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text)
+def named_database() -> str | None:
+    """The database that the environment names: $HELIOSTAT_DATABASE, else a shared one for tracking."""
+    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return os.environ.get(VARIABLE) or (tracking if tracking.startswith(_SHARED) else None)
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

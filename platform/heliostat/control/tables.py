@@ -1,14 +1,19 @@
 """The tables of the control plane's database. A time is seconds since 1970 in it, and a datetime here."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Dialect, Float, Index, Integer, MetaData, String, Table, Text
+import orjson
+from sqlalchemy import Column, Dialect, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.types import TypeDecorator
 
 SCHEMA_VERSION = 1
 _NAME = 255
 """What MySQL can index."""
+_LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
+"""MySQL's own text ends at 64 KiB."""
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -26,6 +31,40 @@ class UtcTime(TypeDecorator[datetime]):
         return datetime.fromtimestamp(value, UTC) if value is not None else None
 
 
+class Json(TypeDecorator[Any]):
+    """Plain data as text. A database's own JSON takes no NaN, which is what a diverged run has for a loss."""
+
+    impl = _LONG
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """JSON in ASCII, so that no database minds a character; NaN and Infinity as Python writes them."""
+        return json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """The data; None too where there is none. A list of a thousand runs is megabytes, which orjson reads
+        in a part of the time; NaN only json takes."""
+        if value is None:
+            return None
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return json.loads(value)
+
+
+class Words(TypeDecorator[str]):
+    """A text that may come from elsewhere, such as Ray's reason for a failure."""
+
+    impl = _LONG
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The text, with U+FFFD for a NUL, which PostgreSQL refuses, and for half a character."""
+        if value is None:
+            return None
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 metadata = MetaData()
 
 schema = Table("heliostat_schema", metadata, Column("version", Integer, primary_key=True))
@@ -38,12 +77,12 @@ jobs = Table(
     Column("project", String(_NAME), nullable=False),
     Column("user", String(_NAME), nullable=False),
     Column("state", String(32), nullable=False),
-    Column("reason", Text, nullable=False, default=""),
+    Column("reason", Words, nullable=False, default=""),
     Column("priority", Integer, nullable=False, default=0),
-    Column("recipe", Text),
-    Column("overrides", JSON),
+    Column("recipe", Words),
+    Column("overrides", Json),
     Column("until", String(64)),
-    Column("request", JSON),
+    Column("request", Json),
     Column("parent", String(_NAME)),
     Column("relation", String(16)),
     Column("retries_left", Integer, nullable=False, default=0),
@@ -61,7 +100,7 @@ job_events = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("job", String(_NAME), nullable=False),
     Column("at", UtcTime, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", Words, nullable=False),
     Index("heliostat_job_events_by_job", "job"),
 )
 runs = Table(
@@ -74,7 +113,7 @@ runs = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     Column("read_at", UtcTime, nullable=False),
-    Column("record", JSON, nullable=False),
+    Column("record", Json, nullable=False),
     Index("heliostat_runs_by_time", "started_at"),
     Index("heliostat_runs_by_job", "job"),
 )
@@ -83,8 +122,8 @@ readings = Table(
     metadata,
     Column("name", String(_NAME), primary_key=True),
     Column("at", UtcTime),
-    Column("value", JSON),
-    Column("reason", Text),
+    Column("value", Json),
+    Column("reason", Words),
     Column("since", UtcTime),
 )
 samples = Table(
@@ -94,7 +133,7 @@ samples = Table(
     Column("kind", String(64), nullable=False),
     Column("subject", String(_NAME), nullable=False),
     Column("at", UtcTime, nullable=False),
-    Column("measures", JSON, nullable=False),
+    Column("measures", Json, nullable=False),
     Index("heliostat_samples_by_subject", "kind", "subject", "at"),
 )
 alerts = Table(
@@ -103,8 +142,8 @@ alerts = Table(
     Column("id", String(_NAME), primary_key=True),
     Column("rule", String(64), nullable=False),
     Column("subject", String(_NAME), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("mend", Text, nullable=False),
+    Column("text", Words, nullable=False),
+    Column("mend", Words, nullable=False),
     Column("since", UtcTime, nullable=False),
     Column("until", UtcTime),
     Column("acknowledged_by", String(_NAME)),
@@ -121,5 +160,5 @@ settings = Table(
     "heliostat_settings",
     metadata,
     Column("name", String(64), primary_key=True),
-    Column("value", JSON, nullable=False),
+    Column("value", Json, nullable=False),
 )

@@ -1,0 +1,64 @@
+"""The control plane on a PostgreSQL that several machines share."""
+
+import math
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from small_studies import add_run
+
+from heliostat.control.collector import Collector
+from heliostat.control.job_records import read_jobs
+from heliostat.control.readings import Ok, Unavailable
+from heliostat.control.run_index import RunFilter, find_runs, sync_runs
+from heliostat.control.sites import Site
+from heliostat.control.store import Store
+from heliostat.errors import StoreError
+
+
+@pytest.fixture
+def site(tmp_path, postgresql, monkeypatch) -> Site:
+    monkeypatch.setenv("HELIOSTAT_DATABASE", postgresql.url(tmp_path.name))
+    return Site.open(str(tmp_path))
+
+
+def test_a_run_whose_loss_is_no_number_is_listed_with_the_others(site):
+    add_run(site.workspace, "train-000000000001", metrics={"loss": float("nan")})
+    add_run(site.workspace, "train-000000000002", metrics={"loss": 1.5})
+    assert sync_runs(site) == 2
+    losses = {run.id: run.metrics["loss"] for run in find_runs(site.store)}
+    assert math.isnan(losses.pop("train-000000000001"))
+    assert losses == {"train-000000000002": 1.5}
+
+
+def test_a_search_minds_no_capitals(site):
+    add_run(site.workspace, "train-00000000abcd")
+    sync_runs(site)
+    assert len(find_runs(site.store, RunFilter(text="ABCD"))) == 1
+
+
+def test_a_database_that_comes_back_is_used_again(site, postgresql):
+    assert isinstance(read_jobs(site.store), Ok)
+    postgresql.stop()
+    try:
+        away = read_jobs(site.store)
+    finally:
+        postgresql.start()
+    assert isinstance(away, Unavailable)
+    assert "cannot be used: " in away.reason
+    assert "ss/word" not in away.reason
+    assert "ss%2Fword" not in away.reason
+    assert isinstance(read_jobs(site.store), Ok)
+
+
+def test_of_two_machines_one_asks_the_cluster_until_it_lets_go(site):
+    first, second = Collector(site), Collector(Site(site.workspace, Store(site.store.url)))
+    assert [first._holds_lease(), second._holds_lease(), first._holds_lease()] == [True, False, True]
+    first._let_go()
+    assert [second._holds_lease(), first._holds_lease()] == [True, False]
+
+
+def test_without_the_driver_it_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"pip install 'psycopg\[binary\]'"):
+        Store("postgresql+psycopg://someone@127.0.0.1/none").put_reading("nodes", 1, datetime.now(UTC))
