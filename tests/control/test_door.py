@@ -4,11 +4,20 @@ import stat
 
 import pytest
 
+from heliostat.control import ended_sessions
 from heliostat.control.accounts import Accounts
-from heliostat.control.door import SESSION_SECONDS, Door, check_trusted, check_way_in, is_loopback
+from heliostat.control.door import (
+    LONGEST_SESSION_SECONDS,
+    SESSION_SECONDS,
+    Door,
+    check_trusted,
+    check_way_in,
+    is_loopback,
+)
+from heliostat.control.ended_sessions import EndedFile
 from heliostat.control.proxy_login import ProxyLogin
 from heliostat.control.throttle import Throttle
-from heliostat.errors import ConfigError
+from heliostat.errors import ConfigError, StorageError
 
 
 class Clock:
@@ -101,10 +110,46 @@ def test_a_session_ends_when_nothing_is_done_for_long_and_not_before(door):
     assert door.by_cookie(cookie) is None
 
 
-def test_a_logout_ends_copies_of_the_cookie_too(door):
+def test_a_logout_ends_copies_of_the_cookie_too(door, accounts):
     cookie = cookie_of(door)
+    beside = Door(Accounts(accounts.path), loopback=True, clock=door.clock)
+    assert beside.by_cookie(cookie) is not None
     door.log_out(door.by_cookie(cookie))
     assert door.by_cookie(cookie) is None
+    assert beside.by_cookie(cookie) is None, "another dashboard on the same accounts"
+    assert Door(accounts, loopback=True, clock=door.clock).by_cookie(cookie) is None, "the next start"
+
+
+def test_ended_sessions_are_forgotten_when_their_cookies_are_over(door, accounts):
+    for _ in range(2):
+        door.log_out(door.by_cookie(cookie_of(door)))
+        door.clock.now += LONGEST_SESSION_SECONDS + 1
+    door.log_out(door.by_cookie(cookie_of(door)))
+    kept = EndedFile.model_validate_json(accounts.path.with_name("users.ended.json").read_bytes())
+    assert list(kept.ended.values()) == [door.clock.now]
+
+
+def test_a_logout_that_cannot_be_written_holds_for_this_process_and_is_written_with_the_next(
+    door, accounts, monkeypatch, caplog
+):
+    def full(path, content):
+        raise StorageError(f"{path}: the disk is full")
+
+    first, second = cookie_of(door), cookie_of(door)
+    with monkeypatch.context() as patch:
+        patch.setattr(ended_sessions, "write_secret", full)
+        door.log_out(door.by_cookie(first))
+    assert "for this process only" in caplog.text
+    assert door.by_cookie(first) is None
+    door.log_out(door.by_cookie(second))
+    assert Door(accounts, loopback=True, clock=door.clock).by_cookie(first) is None
+
+
+def test_a_file_of_ended_sessions_that_is_none_lets_nobody_in(door, accounts):
+    cookie = cookie_of(door)
+    accounts.path.with_name("users.ended.json").write_text("{")
+    with pytest.raises(ConfigError, match="remove it and the accounts' key"):
+        door.by_cookie(cookie)
 
 
 def test_the_first_account_closes_the_local_way_for_good(tmp_path):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from heliostat.control.accounts import Accounts
+from heliostat.control.ended_sessions import EndedSessions
 from heliostat.control.networks import check_networks
 from heliostat.control.proxy_login import ProxyLogin
 from heliostat.control.roles import Actor, Role, local_actor
@@ -47,10 +48,14 @@ class Door:
     proxy: ProxyLogin | None = None
     local_role: Role = "admin"
     clock: Callable[[], float] = time.time
-    _ended: dict[str, float] = field(default_factory=dict)
+    _ended: EndedSessions = field(init=False)
     _seen: dict[str, float] = field(default_factory=dict)
     _seal: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _had_accounts: bool = False
+
+    def __post_init__(self) -> None:
+        path = self.accounts.path
+        self._ended = EndedSessions(path.with_name(f"{path.stem}.ended.json"), LONGEST_SESSION_SECONDS)
 
     @property
     def way(self) -> Way:
@@ -76,10 +81,7 @@ class Door:
 
     def log_out(self, admission: Admission) -> None:
         """End a session, also for whoever has a copy of its cookie."""
-        now = self.clock()
-        self._ended = {name: at for name, at in self._ended.items() if at + LONGEST_SESSION_SECONDS > now} | {
-            admission.session: now
-        }
+        self._ended.add(admission.session, self.clock())
 
     def by_cookie(self, cookie: str) -> Admission | None:
         """Whom a session's cookie lets in; None where it is forged, over or nobody's."""
