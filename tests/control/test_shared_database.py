@@ -1,7 +1,9 @@
 """The control plane on a PostgreSQL that several machines share."""
 
 import math
+import socket
 import sys
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +14,7 @@ from heliostat.control.job_records import read_jobs
 from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.run_index import RunFilter, find_runs, sync_runs
 from heliostat.control.sites import Site
-from heliostat.control.store import Store
+from heliostat.control.store import AWAY_SECONDS, CONNECT_SECONDS, Store
 from heliostat.errors import StoreError
 
 
@@ -48,7 +50,28 @@ def test_a_database_that_comes_back_is_used_again(site, postgresql):
     assert "cannot be used: " in away.reason
     assert "ss/word" not in away.reason
     assert "ss%2Fword" not in away.reason
+    time.sleep(AWAY_SECONDS)
     assert isinstance(read_jobs(site.store), Ok)
+
+
+def unreachable(kind: str) -> socket.socket:
+    """A port where nobody listens, or one where a connection is taken and nothing said."""
+    held = socket.create_server(("127.0.0.1", 0)) if kind == "silent" else socket.socket()
+    if kind == "closed":
+        held.bind(("127.0.0.1", 0))
+    return held
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("closed", 1), ("silent", CONNECT_SECONDS + 1)])
+def test_a_page_that_reads_a_dozen_things_of_a_database_that_is_away_waits_once(kind, seconds):
+    with unreachable(kind) as held:
+        store = Store(f"postgresql+psycopg://someone:secret@127.0.0.1:{held.getsockname()[1]}/none")
+        began = time.monotonic()
+        answers = [read_jobs(store) for _ in range(12)]
+        assert time.monotonic() - began < seconds
+    assert {type(answer) for answer in answers} == {Unavailable}
+    assert len({answer.reason for answer in answers}) == 1
+    assert "secret" not in answers[0].reason
 
 
 def test_of_two_machines_one_asks_the_cluster_until_it_lets_go(site):

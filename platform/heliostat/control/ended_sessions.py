@@ -7,7 +7,7 @@ accounts.
 import logging
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from heliostat.control.secret_files import locked, write_secret
 from heliostat.errors import ConfigError, StorageError
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class EndedFile(Record):
     """When each session was ended, in seconds since 1970."""
 
-    ended: dict[str, float] = {}
+    ended: dict[str, float] = Field(default_factory=dict)
 
 
 class EndedSessions:

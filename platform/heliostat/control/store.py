@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from heliostat.control import tables
 from heliostat.control.readings import Ok, Reading, Unavailable
@@ -30,6 +30,16 @@ VARIABLE = "HELIOSTAT_DATABASE"
 FILE = "control.db"
 LOCK_TIMEOUT_SECONDS = 10.0
 MAKING_TRIES = 50
+CONNECT_SECONDS = 3
+AWAY_SECONDS = 2.0
+"""So long a server that could not be reached is not asked again: a page reads a dozen things."""
+UNANSWERED_MILLISECONDS = 10_000
+"""What a host that went silent is waited for; the kernel's own patience is a quarter of an hour."""
+_SERVER_ARGUMENTS = {
+    "postgresql": {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MILLISECONDS},
+    "mysql": {"connect_timeout": CONNECT_SECONDS},
+    "mariadb": {"connect_timeout": CONNECT_SECONDS},
+}
 _SHARED = ("postgresql", "mysql", "mariadb")
 
 
@@ -39,6 +49,8 @@ class Store:
     def __init__(self, url: str) -> None:
         """`url` is SQLAlchemy's (`postgresql+psycopg://...`, `sqlite:////path/control.db`)."""
         self.url = url
+        self._away_until = 0.0
+        self._away_because = ""
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Store":
@@ -65,11 +77,13 @@ class Store:
         Raises:
             StoreError: the database is away, full, or refuses.
         """
+        if time.monotonic() < self._away_until:
+            raise StoreError(self._away_because)
         try:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(self._refusal(error)) from None
+            raise self._refused(error) from None
 
     def put_reading(self, name: str, value: Any, at: datetime) -> None:
         """Keep an answer (plain JSON) in place of the one before."""
@@ -128,7 +142,7 @@ class Store:
             with self.begin() as connection:
                 connection.execute(changed)
         except SQLAlchemyError as error:
-            raise StoreError(self._refusal(error)) from None
+            raise self._refused(error) from None
 
     def _put(self, name: str, values: dict[str, Any]) -> None:
         self.upsert(tables.readings, "name", name, values)
@@ -136,7 +150,8 @@ class Store:
     @cached_property
     def _engine(self) -> Engine:
         try:
-            engine = create_engine(self.url, pool_pre_ping=True)
+            server = _SERVER_ARGUMENTS.get(make_url(self.url).get_backend_name(), {})
+            engine = create_engine(self.url, pool_pre_ping=True, connect_args=server)
         except ValueError:  # whose words are a piece of the URL, which may be one of the password
             raise StoreError(
                 f"{VARIABLE} is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
@@ -174,8 +189,8 @@ class Store:
                         connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
                 return found
             except SQLAlchemyError as error:
-                if not tries_left:
-                    raise StoreError(self._refusal(error)) from None
+                if not tries_left or _is_unreached(error):
+                    raise self._refused(error) from None
                 time.sleep(0.1)
         return None
 
@@ -184,12 +199,23 @@ class Store:
         """The address without what is secret in it."""
         return without_secrets(self.url)
 
+    def _refused(self, error: SQLAlchemyError) -> StoreError:
+        refused = StoreError(self._refusal(error))
+        if _is_unreached(error) and not self.url.startswith(SQLITE):
+            self._away_until, self._away_because = time.monotonic() + AWAY_SECONDS, str(refused)
+        return refused
+
     def _refusal(self, error: Exception) -> str:
         lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
         reason = lines[0]
         if "disk is full" in reason:
             reason = "the disk is full; free some space"
         return f"the control plane's database at {self.shown} cannot be used: {reason}"
+
+
+def _is_unreached(error: SQLAlchemyError) -> bool:
+    """Whether there was no connection to say anything over."""
+    return isinstance(error, DBAPIError) and error.statement is None
 
 
 def named_database() -> str | None:
