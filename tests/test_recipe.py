@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from heliostat.cli.app import execute
 from heliostat.errors import ConfigError
 from heliostat.recipe import Recipe
-from heliostat.recipe_parts import check_layouts
+from heliostat.recipe_parts import check_layouts, parts_of
 from heliostat.training.config import FullAdapter, LoraAdapter, PretrainingObjective
 
 ROOT = Path(__file__).parent.parent
@@ -120,3 +121,50 @@ def test_a_value_of_a_wrong_type_is_one_line_in_a_recipes_words(override, says):
 def test_an_item_of_an_unknown_kind_is_told_once():
     with pytest.raises(ConfigError, match=r"^\S+: data\.sources\.0: unknown kind 'foo'; known: .*$"):
         Recipe.load(ROOT / "jobs" / "recipes" / "quickstart.yaml", ("data.sources.0.kind=foo",))
+
+
+RECIPES = sorted(
+    set((ROOT / "jobs" / "recipes").glob("*.yaml")) - {ROOT / "jobs" / "recipes" / "health_check.yaml"}
+)
+ALL = (
+    f"{MODEL}pretrain: [{STAGE}]\n{DATA}"
+    "tune: {metric: validation_loss, search_space: {train.learning_rate: [0.1, 0.2]}}\n"
+    "train: {num_workers: 64}\ncompress: [{kind: openvino}]\nserve: {}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("until", "kept"),
+    [
+        ("pretrain", ("pretrain",)),
+        ("data", ("pretrain", "data")),
+        ("tune", ("pretrain", "data", "tune", "train")),  # a sweep varies `train`
+        ("train", ("pretrain", "data", "tune", "train")),
+        ("compress", ("pretrain", "data", "tune", "train", "compress")),
+        (None, ("pretrain", "data", "tune", "train", "compress", "serve")),
+    ],
+)
+def test_a_recipe_up_to_a_stage_keeps_what_its_stages_need(tmp_path, until, kept):
+    assert load(tmp_path, ALL).up_to(until).stages == kept
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_what_is_looked_at_of_a_recipe_up_to_a_stage_is_a_part_of_the_whole(path):
+    recipe = Recipe.load(path)
+    whole = [part.name for part in parts_of(recipe, None)]
+    for stage in recipe.stages:
+        assert {part.name for part in parts_of(recipe.up_to(stage), None)} <= set(whole)
+
+
+def test_validate_refuses_no_stage_behind_the_one_to_stop_after(tmp_path, capsys, tiny_model_folder):
+    (tmp_path / "a.jsonl").write_text('{"text": "a few words"}\n' * 50)
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: r\nmodel: {tiny_model_folder}\ndata: {{sources: [{tmp_path / 'a.jsonl'}]}}\n"
+        f"evaluate: {{suites: [{{kind: task, path: {tmp_path / 'gone.yaml'}}}]}}\n"
+    )
+    asked = ["validate", str(tmp_path / "recipe.yaml"), "--workspace", str(tmp_path / "workspace")]
+    assert execute(asked) == 2
+    assert "gone" in capsys.readouterr().err
+    assert execute([*asked, "--until", "data"]) == 0
+    assert execute([*asked, "--until", "train"]) == 2
+    assert "has no such stage" in capsys.readouterr().err

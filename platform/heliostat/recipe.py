@@ -199,6 +199,15 @@ class Recipe(Config):
         """The stages this recipe has, in their order."""
         return tuple(stage for stage in STAGES if getattr(self, stage) not in (None, ()))
 
+    def up_to(self, until: str | None) -> Self:
+        """The recipe of its stages up to `until`, with what these need of later ones; all of it for None."""
+        if until is None:
+            return self
+        made = self.stages[: self.stages.index(until) + 1]
+        kept = {*made, *(needed for stage in made for needed in NEEDS[stage])}
+        dropped = [stage for stage in self.stages if stage not in kept]
+        return self.model_copy(update={stage: type(self).model_fields[stage].default for stage in dropped})
+
     @property
     def trainings(self) -> tuple[Training, ...]:
         """The training runs in their order: the stages of pre-training, and `train`."""

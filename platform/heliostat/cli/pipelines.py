@@ -111,7 +111,7 @@ def submit(
     if not no_preflight:
         from heliostat.cli.checks import warn_before_submit
 
-        warn_before_submit(cluster, loaded, workspace)
+        warn_before_submit(cluster, loaded.up_to(until), workspace)
     submission = Submission(recipe, tuple(overrides or ()), workspace, until, project or "")
     site = recorded_site(workspace, cluster)
     if site is None:  # the workspace is the cluster's, and not to be seen from here

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from heliostat.cli.arguments import Overrides, RecipePath, WorkspaceRoot
+from heliostat.cli.arguments import Overrides, RecipePath, Until, WorkspaceRoot, check_until
 
 app = typer.Typer(help="Look at recipes and their keys.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -20,6 +20,7 @@ def validate(
         str | None, typer.Option(help="Check it against the cluster with this dashboard, too.")
     ] = None,
     workspace: WorkspaceRoot = None,
+    until: Until = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
     """Check a recipe in seconds: its keys, data, memory, disk and, with --address, the cluster."""
@@ -29,7 +30,8 @@ def validate(
     from heliostat.recipe import Recipe
 
     loaded = Recipe.load(recipe, tuple(overrides or ()))
-    found = preflight(loaded, workspace=workspace, address=address)
+    check_until(loaded, until)
+    found = preflight(loaded.up_to(until), workspace=workspace, address=address)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         raise typer.Exit(2 if found.refusals else 0)
