@@ -1,6 +1,7 @@
 """New run: choose a recipe, change a few things, see what it needs, start it."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ MARKS = {
 }
 GOALS = (*FIRST, "distill_student", "prune_and_heal")
 """Presets that have a title in both languages."""
+FOLDED = ("ok", "skipped")
+"""Checks that nobody has to read, in this order."""
 CHECKED_SECONDS = 30.0
 """So long the answer to the same question holds."""
 
@@ -213,13 +216,23 @@ def checks(preset: Preset, overrides: tuple[str, ...]) -> None:
         waiting.error(plain(error), icon=":material/block:")
         return
     waiting.empty()
-    order = ("refused", "warning", "ok", "skipped")
-    for check in sorted(found, key=lambda each: order.index(each.status)):
+    for status in ("refused", "warning"):
+        say_checks(check for check in found if check.status == status)
+    others = sorted(
+        (check for check in found if check.status in FOLDED), key=lambda each: FOLDED.index(each.status)
+    )
+    with st.expander(t("new_run.in_order", number=len(others)), icon=":material/check_circle:"):
+        say_checks(others)
+    with acting():
+        what_it_takes(preset, overrides)
+
+
+def say_checks(found: Iterable[Check]) -> None:
+    """A line each, and how to mend it."""
+    for check in found:
         st.markdown(f"{MARKS[check.status]} **{plain(check.name)}** {plain(check.says)}")
         if check.mend:
             st.caption(f"→ {plain(check.mend)}")
-    with acting():
-        what_it_takes(preset, overrides)
 
 
 def what_it_takes(preset: Preset, overrides: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from served import Served, buttons, form_token, lines, log_in, run_page, seconds
 from sqlalchemy import select
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from heliostat.control.accounts import Accounts
 from heliostat.control.door import Door
 from heliostat.control.job_records import change_job
 from heliostat.control.sites import Site
@@ -364,8 +365,10 @@ def test_who_takes_up_another_persons_session_stays_who_he_is(dashboard, viewer,
     assert all_jobs(dashboard) == before
 
 
-def test_an_admission_that_a_client_writes_itself_is_dropped(dashboard, viewer):
-    foreign = Door(None, loopback=True)  # as another process of ours would seal it
+def test_an_admission_that_a_client_writes_itself_is_dropped(dashboard, viewer, tmp_path):
+    foreign = Door(
+        Accounts(tmp_path / "users.json"), loopback=True
+    )  # as another process of ours would seal it
     forged = foreign.sealed(foreign.local())
     with dashboard.client(headers={"X-Heliostat-Admission": forged}) as client:
         assert client.get("/runs").status_code == 401

@@ -120,3 +120,16 @@ def test_a_start_with_the_cluster_away_waits_in_the_queue_and_says_why(place):
 
 def test_it_speaks_chinese():
     assert opened(lang="zh").button(key="choose_clean").label == "从这里开始"
+
+
+def test_what_must_be_mended_stands_open_and_the_rest_is_folded(monkeypatch):
+    monkeypatch.setenv("HELIOSTAT_ADDRESS", AWAY)
+    page = opened(preset="one_minute")
+    (folded,) = (box for box in page.expander if box.label.endswith("with nothing to mend"))
+    inside = [each.value for each in folded.markdown]
+    assert len(inside) > 5
+    assert int(folded.label.split()[0]) == len(inside)
+    (refused,) = (
+        each.value for each in page.markdown if "**cluster** no Ray dashboard answers" in each.value
+    )
+    assert refused not in inside
