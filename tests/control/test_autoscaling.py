@@ -3,12 +3,13 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.control.own_cluster import own_cluster
 
-from heliostat.control.local_cluster import LocalCluster, start_local_cluster
-from heliostat.control.local_nodes import LocalSettings
+from heliostat.control.local_cluster import LocalCluster
 from heliostat.control.ray_api import RayApi
 from heliostat.control.ray_jobs import submit_job
 from heliostat.control.ray_state import read_demand, read_nodes, refuse_impossible, who_holds
@@ -19,21 +20,11 @@ WORKERS = 4
 
 
 @pytest.fixture(scope="module")
-def growing(tmp_path_factory) -> LocalCluster:
+def growing(tmp_path_factory) -> Iterator[LocalCluster]:
     """A head that computes nothing, and up to four nodes of one CPU that go after ten idle seconds."""
     folder = tmp_path_factory.mktemp("growing")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
-        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
-            patch.delenv(name, raising=False)
-        settings = LocalSettings(port=22000, head_cpus=0, idle_seconds=10)
-        workspace = str(folder / "workspace")
-        cluster = start_local_cluster(WORKERS + 1, 1, True, workspace, settings)
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
+    with own_cluster(folder, WORKERS + 1, True, port=22000, head_cpus=0, idle_seconds=10) as cluster:
+        yield cluster
 
 
 @pytest.fixture

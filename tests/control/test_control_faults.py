@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from small_artifacts import publish_dataset, publish_model
+from tests.control.own_cluster import own_cluster
 from tests.control.tracking_server import TrackingServer
 from tests.training.running import history, run_folder
 
 from heliostat.cli.app import execute
 from heliostat.control.collector import Collector, read_cluster
-from heliostat.control.local_cluster import LocalCluster, start_local_cluster
-from heliostat.control.local_nodes import LocalSettings
+from heliostat.control.local_cluster import LocalCluster
 from heliostat.control.own_processes import members
 from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.sites import Site
@@ -268,15 +268,10 @@ def test_a_certificate_made_by_a_clock_that_is_ahead_is_refused_with_the_time_it
 @pytest.fixture
 def local_cluster(tmp_path, monkeypatch) -> Iterator[LocalCluster]:
     """A head and one more node on this machine, and what a shell sets to work with them."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "keys" / "token"))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
-    started = start_local_cluster(nodes=2, cpus_per_node=1, settings=LocalSettings(port=22300))
-    for name, value in started.environment().items():
-        monkeypatch.setenv(name, value)
-    yield started
-    started.stop()
+    with own_cluster(tmp_path / "state", 2, port=22300) as started:
+        for name, value in started.environment().items():
+            monkeypatch.setenv(name, value)
+        yield started
 
 
 def kill_node(cluster: LocalCluster, number: int) -> None:

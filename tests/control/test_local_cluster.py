@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.control.own_cluster import own_place
 from tests.processes import HEAR_CTRL_C, prepared
 
 from heliostat.cli.app import execute
@@ -36,11 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def own_state(tmp_path_factory):
     """A state folder and a token's place of the module's own; whatever is left at the end is ended."""
     folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "keys" / "token"))
-        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
-            patch.delenv(name, raising=False)
+    with own_place(folder):
         yield folder
         stop_local_cluster()
 

@@ -18,9 +18,9 @@ from served import STREAM, Served, served
 from small_studies import add_run
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from tests.control.own_cluster import own_cluster
 
-from heliostat.control.local_cluster import LocalCluster, start_local_cluster
-from heliostat.control.local_nodes import LocalSettings
+from heliostat.control.local_cluster import LocalCluster
 from heliostat.storage import Storage
 from heliostat.workspace import Workspace
 
@@ -89,17 +89,8 @@ def counting(target: str) -> Iterator[Counting]:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Iterator[LocalCluster]:
     """A real Ray of one node."""
-    folder = tmp_path_factory.mktemp("head")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "token"))
-        for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
-            patch.delenv(name, raising=False)
-        cluster = start_local_cluster(1, 1, False, str(folder / "workspace"), LocalSettings(port=23000))
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
+    with own_cluster(tmp_path_factory.mktemp("head"), 1, port=23000) as cluster:
+        yield cluster
 
 
 @pytest.fixture
