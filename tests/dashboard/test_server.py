@@ -62,6 +62,26 @@ def test_scripts_that_pages_open_with_are_those_of_streamlit_and_kept_by_the_bro
 
 
 @pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br, gzip;q=0.5", True),
+        ("gzip; q=0.0, identity", False),
+        ("identity", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_scripts_are_packed_for_who_takes_them_so(scripts, accepted, packed):
+    name = max(script_names(), key=lambda each: (SCRIPTS / each).stat().st_size)
+    answer = scripts.get(f"/static/js/{name}", headers={"Accept-Encoding": accepted})
+    assert answer.content == (SCRIPTS / name).read_bytes()
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert (answer.headers.get("content-encoding") == "gzip") is packed
+    assert (int(answer.headers["content-length"]) * 3 < len(answer.content)) is packed
+
+
+@pytest.mark.parametrize(
     "path", ["/static/js/", "/static/js/none.js", "/static/js/../index.html", "/static/css/index.css", "/"]
 )
 def test_all_else_is_streamlits_to_answer(scripts, path):
