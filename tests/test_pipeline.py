@@ -142,6 +142,7 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_any_stage(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment_it_leaves_nothing_half_made_and_goes_on(recipe_file, tmp_path):
     """SIGKILL at eight random moments, each later run going on from what the earlier ones finished."""

@@ -61,6 +61,7 @@ def check_lineage_and_collection(root: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.timeout(1200)
 def test_the_quickstart_clears_its_bars_and_is_found_again(tmp_path):
     root = tmp_path / "workspace"

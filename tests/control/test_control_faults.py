@@ -57,6 +57,7 @@ def tracking_server(tmp_path) -> Iterator[TrackingServer]:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.timeout(400)
 def test_training_goes_on_without_its_tracking_server_and_hands_in_what_that_missed(
     tracking_server, tiny_model_folder, tmp_path

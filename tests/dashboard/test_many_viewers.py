@@ -186,6 +186,7 @@ def wait_until_asked(counts: Counting) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.lengthy
 @pytest.mark.timeout(400)
 def test_fifty_viewers_cost_ray_what_one_does(head, place):
     with counting(head.address) as counts, served(place, "--address", counts.address) as dashboard:

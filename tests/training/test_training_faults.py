@@ -142,6 +142,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.lengthy
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(
     ray_cluster, training_inputs, empty_tracking_store, small_disk, monkeypatch
 ):

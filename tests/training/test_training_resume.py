@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = TrainConfig(
     adapter=LoraAdapter(r=4, alpha=8, dropout=0.1),  # dropout, so that the random state counts too
-    max_steps=250,
+    max_steps=300,
     learning_rate=0.01,
     num_workers=2,
     checkpoint={"every_steps": 25},
@@ -48,7 +48,7 @@ def test_a_killed_and_resumed_run_has_the_losses_of_an_uninterrupted_one(trainin
     assert whole.wait(timeout=280) == 0
 
     killed = start(training_inputs, tmp_path / "killed")
-    at = random.randrange(2 * CONFIG.checkpoint.every_steps, 180)
+    at = random.randrange(2 * CONFIG.checkpoint.every_steps, 120)
     print(f"killed at step {at}")
     wait_for_steps(tmp_path / "killed", killed, steps=at)
     workers = training_workers(killed.pid)

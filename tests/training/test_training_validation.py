@@ -75,7 +75,8 @@ def run_name(config, inputs) -> str:
     )
 
 
-@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.lengthy)])
+@pytest.mark.lengthy
+@pytest.mark.parametrize("zero_stage", [0, 3])
 def test_workers_that_score_say_what_a_task_says(ray_cluster, training_inputs, tmp_path, zero_stage):
     found = []
     for number, validation in enumerate(({"by": "task"}, {"by": "workers"})):

@@ -80,6 +80,7 @@ def wide_rows(workspace: Workspace, folder: Path, lengths: list[int]) -> Artifac
 
 
 @pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.timeout(600)
 def test_a_run_that_meets_the_end_of_its_memory_goes_on_in_smaller_pieces(ray_cluster, tmp_path, caplog):
     folder = small_llama(tmp_path / "model", hidden_size=256, intermediate_size=4096)

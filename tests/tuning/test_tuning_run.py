@@ -43,6 +43,7 @@ def sweep(space, inputs, workspace, train=TRAIN, **tune):
 
 
 @pytest.mark.slow
+@pytest.mark.lengthy
 def test_asha_ends_bad_trials_and_training_with_the_best_values_finds_what_the_trial_trained(
     ray_cluster, sweep_inputs, workspace
 ):
@@ -71,6 +72,7 @@ def test_asha_ends_bad_trials_and_training_with_the_best_values_finds_what_the_t
 
 
 @pytest.mark.slow
+@pytest.mark.lengthy
 def test_a_member_that_goes_on_from_another_trains_what_its_schedule_trains_in_one_go(
     ray_cluster, sweep_inputs, workspace, tmp_path
 ):
