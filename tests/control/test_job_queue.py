@@ -181,6 +181,17 @@ def test_a_wrong_recipe_leaves_no_record(site, recipe):
     assert count_jobs(site.store) == {}
 
 
+def test_a_long_name_makes_an_id_that_every_database_and_disk_takes_and_a_longer_project_is_refused(
+    site, recipe
+):
+    long = recipe.rename(recipe.with_name("ä" * 20 + "x" * 200 + ".yaml"))
+    job = submit_job(site, ADA, Submission(long, project="p" * 120))
+    assert len(job.id) < 160
+    assert job_of(site.store, job.id).project == "p" * 120
+    with pytest.raises(ConfigError, match="has 121 characters; take at most 120"):
+        submit_job(site, ADA, Submission(long, project="p" * 121))
+
+
 def test_a_viewer_cannot_act_however_he_calls(site, recipe):
     job = put(site, "of-ada", state="FAILED")
     for act in (

@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 
 from heliostat.control.packages import ENTRY_SCRIPT, Package, pack_jobs, pack_source, working_folder
 from heliostat.control.ray_api import RayApi
+from heliostat.errors import ConfigError
 from heliostat.ray_session import ENVIRONMENT
 from heliostat.recipe import Recipe
 from heliostat.workspace import DEFAULT_WORKSPACE
 
+LONGEST_NAME = 120
+"""In characters: a job's id is a folder's name and a key in every database."""
 STOP_WAIT_SECONDS = 120
 """What a job that is stopped may take to save its last step; Ray's own three seconds are for none."""
 
@@ -50,6 +53,11 @@ def prepare(address: str, submission: Submission, user: str) -> Prepared:
         ConfigError: the recipe is wrong, or the files are more than Ray takes.
     """
     recipe = Recipe.load(submission.recipe, submission.overrides)
+    project = submission.project or recipe.name
+    if len(project) > LONGEST_NAME:
+        raise ConfigError(
+            f"project '{project[:20]}…' has {len(project)} characters; take at most {LONGEST_NAME}"
+        )
     jobs, place, text = pack_jobs(working_folder(), submission.recipe)
     source = pack_source()
     runtime_env: dict[str, Any] = {
@@ -61,7 +69,7 @@ def prepare(address: str, submission: Submission, user: str) -> Prepared:
     if source is not None:
         runtime_env["py_modules"] = [source.uri]
     submission_id = new_id(submission.recipe.stem)
-    metadata = {"user": user, "recipe": submission.recipe.stem, "project": submission.project or recipe.name}
+    metadata = {"user": user, "recipe": submission.recipe.stem, "project": project}
     request = {
         "entrypoint": _entrypoint(place, submission),
         "submission_id": submission_id,
@@ -87,7 +95,7 @@ def send(api: RayApi, request: dict[str, Any], packages: tuple[Package, ...]) ->
 
 def new_id(name: str) -> str:
     """A submission id that nobody has: `heliostat-NAME-DATE-TIME-` and four characters."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "recipe"
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()[:LONGEST_NAME]).strip("-") or "recipe"
     return f"heliostat-{plain}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 

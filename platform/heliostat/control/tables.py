@@ -140,7 +140,7 @@ alerts = Table(
     "heliostat_alerts",
     metadata,
     Column("id", String(_NAME), primary_key=True),
-    Column("rule", String(64), nullable=False),
+    Column("rule", String(_NAME), nullable=False),
     Column("subject", String(_NAME), nullable=False),
     Column("text", Words, nullable=False),
     Column("mend", Words, nullable=False),
