@@ -35,11 +35,10 @@ AWAY_SECONDS = 2.0
 """So long a server that could not be reached is not asked again: a page reads a dozen things."""
 UNANSWERED_MILLISECONDS = 10_000
 """What a host that went silent is waited for; the kernel's own patience is a quarter of an hour."""
-_SERVER_ARGUMENTS = {
-    "postgresql": {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MILLISECONDS},
-    "mysql": {"connect_timeout": CONNECT_SECONDS},
-    "mariadb": {"connect_timeout": CONNECT_SECONDS},
-}
+_LIBPQ = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MILLISECONDS}
+_MYSQL = {"connect_timeout": CONNECT_SECONDS}
+_OF_DRIVER = {"psycopg": _LIBPQ, "psycopg2": _LIBPQ, "pymysql": _MYSQL, "mysqldb": _MYSQL}
+"""Other drivers have other words for it, or none: they wait as they do."""
 _SHARED = ("postgresql", "mysql", "mariadb")
 
 
@@ -150,8 +149,8 @@ class Store:
     @cached_property
     def _engine(self) -> Engine:
         try:
-            server = _SERVER_ARGUMENTS.get(make_url(self.url).get_backend_name(), {})
-            engine = create_engine(self.url, pool_pre_ping=True, connect_args=server)
+            patience = _OF_DRIVER.get(make_url(self.url).get_driver_name(), {})
+            engine = create_engine(self.url, pool_pre_ping=True, connect_args=patience)
         except ValueError:  # whose words are a piece of the URL, which may be one of the password
             raise StoreError(
                 f"{VARIABLE} is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
