@@ -215,13 +215,30 @@ def test_no_tracking_server_is_one_line_within_ten_seconds(place):
 
 
 @pytest.mark.parametrize(
-    "uri", ["htp://server", "sqlite:////proc/heliostat/mlflow.db", "postgresql://nowhere.invalid/x"]
+    "uri",
+    [
+        "htp://server",
+        "sqlite:////proc/heliostat/mlflow.db",
+        "postgresql://nowhere.invalid/x",
+        "postgresql+psycopg://127.0.0.1:1/x",
+        "postgresql+psycopg2://no.driver/x",
+    ],
 )
-def test_a_store_that_cannot_be_used_is_one_line(uri):
+def test_a_store_that_cannot_be_used_is_one_line_at_once(uri):
+    started = time.monotonic()
     with pytest.raises(TrackingError) as caught:
         Tracker(uri)
+    assert time.monotonic() - started < 10
     assert uri in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_takes_the_connection_and_says_nothing_is_not_waited_for(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(TrackingError, match="timeout"):
+            Tracker(f"postgresql+psycopg://someone:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+    assert time.monotonic() - started < 15
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path):

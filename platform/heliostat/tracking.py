@@ -28,6 +28,8 @@ METRICS_FILE = "metrics.jsonl"
 RESUMED = "resumed"
 """In that file, with the first step behind an interruption."""
 SQLITE = "sqlite:///"
+SHARED = ("postgresql", "mysql", "mariadb")
+"""How the addresses of databases begin that several machines share."""
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
@@ -37,6 +39,8 @@ CAUGHT_UP_AT_ONCE = 200
 """Steps that MLflow missed, handed in with those of one report: training waits meanwhile."""
 _MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """With MLflow's own a run stood still for six minutes, and longer, when its server had gone."""
+_LIBPQ_PATIENCE = {"PGCONNECT_TIMEOUT": "5"}
+"""In seconds, where a PostgreSQL's address does not say; libpq's own is the kernel's two minutes."""
 logger = logging.getLogger(__name__)
 
 
@@ -315,7 +319,7 @@ def refusals_in_one_line(uri: str) -> Iterator[None]:
 
 
 def _client(uri: str) -> Any:
-    for name, value in _MLFLOW_PATIENCE.items():
+    for name, value in (_MLFLOW_PATIENCE | _LIBPQ_PATIENCE).items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -332,11 +336,24 @@ def _client(uri: str) -> Any:
         try:
             if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
                 _make_sqlite_store(Path(uri.removeprefix(SQLITE)))
+            if uri.startswith(SHARED):
+                _check_database(uri)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
             raise TrackingError(_refusal(uri, error)) from None
     return client
+
+
+def _check_database(uri: str) -> None:
+    """Connect once: MLflow tries a database that is away ten times, which takes it a hundred seconds."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _make_sqlite_store(file: Path) -> None:

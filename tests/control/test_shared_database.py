@@ -15,7 +15,8 @@ from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.run_index import RunFilter, find_runs, sync_runs
 from heliostat.control.sites import Site
 from heliostat.control.store import AWAY_SECONDS, CONNECT_SECONDS, Store
-from heliostat.errors import StoreError
+from heliostat.errors import StoreError, TrackingError
+from heliostat.tracking import Tracker
 
 
 @pytest.fixture
@@ -72,6 +73,27 @@ def test_a_page_that_reads_a_dozen_things_of_a_database_that_is_away_waits_once(
     assert {type(answer) for answer in answers} == {Unavailable}
     assert len({answer.reason for answer in answers}) == 1
     assert "secret" not in answers[0].reason
+
+
+def test_a_tracking_database_that_goes_and_comes_back_refuses_at_once_and_takes_notes_again(
+    tmp_path, postgresql
+):
+    tracker = Tracker(postgresql.url(tmp_path.name))
+    site = Site.open(str(tmp_path))
+    run_id = tracker.start(add_run(site.workspace, "train-000000000001"))
+    tracker.log(run_id, {"loss": 2.0}, 1)
+    postgresql.stop()
+    began = time.monotonic()
+    try:
+        with pytest.raises(TrackingError) as refused:
+            tracker.log(run_id, {"loss": 1.0}, 2)
+    finally:
+        postgresql.start()
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(refused.value)
+    assert "ss%2Fword" not in str(refused.value)
+    tracker.log(run_id, {"loss": 1.0}, 2)
+    assert tracker.history(run_id, "loss") == [(1, 2.0), (2, 1.0)]
 
 
 def test_of_two_machines_one_asks_the_cluster_until_it_lets_go(site):

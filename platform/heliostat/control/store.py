@@ -22,7 +22,7 @@ from heliostat.control.readings import Ok, Reading, Unavailable
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
 from heliostat.text.concealing import without_secrets
-from heliostat.tracking import SQLITE
+from heliostat.tracking import SHARED, SQLITE
 from heliostat.workspace import Workspace
 
 T = TypeVar("T")
@@ -39,7 +39,6 @@ _LIBPQ = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MIL
 _MYSQL = {"connect_timeout": CONNECT_SECONDS}
 _OF_DRIVER = {"psycopg": _LIBPQ, "psycopg2": _LIBPQ, "pymysql": _MYSQL, "mysqldb": _MYSQL}
 """Other drivers have other words for it, or none: they wait as they do."""
-_SHARED = ("postgresql", "mysql", "mariadb")
 
 
 class Store:
@@ -220,7 +219,7 @@ def _is_unreached(error: SQLAlchemyError) -> bool:
 def named_database() -> str | None:
     """The database that the environment names: $HELIOSTAT_DATABASE, else a shared one for tracking."""
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return os.environ.get(VARIABLE) or (tracking if tracking.startswith(_SHARED) else None)
+    return os.environ.get(VARIABLE) or (tracking if tracking.startswith(SHARED) else None)
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:
