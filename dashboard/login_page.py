@@ -69,7 +69,7 @@ async def logout(request: Request) -> Response:
     if not door().form_fits(request.cookies.get(FORM_COOKIE, ""), fields.get("token", "")):
         return RedirectResponse("/logout", 303)
     if admission is not None:
-        door().log_out(admission)
+        await asyncio.to_thread(door().log_out, admission)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(SESSION_COOKIE, path="/")
     return response

@@ -141,6 +141,17 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_any_stage(
 
 
 @pytest.mark.ray
+def test_what_only_a_later_stage_lacks_does_not_keep_an_earlier_one(
+    ray_cluster, recipe_file, workspace, tmp_path
+):
+    gone = f"evaluate.suites=[{{kind: task, path: {tmp_path}/gone.yaml}}]"
+    recipe = Recipe.load(recipe_file, (gone,))
+    run_pipeline(recipe, workspace, until="data")
+    with pytest.raises(ConfigError, match="gone.yaml"):
+        run_pipeline(recipe, workspace, until="evaluate")
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.lengthy
 @pytest.mark.timeout(900)

@@ -84,7 +84,7 @@ def test_a_certificate_survives_json():
         files=(FileEntry(path="a", bytes=3, sha256="s"),),
         parents=("dataset-1",),
         config={"a": {"b": 1}},
-        facts={"perplexity": 12.25},
+        facts={"perplexity": 12.25, "of the pruned": float("inf")},
         created_at=now(),
         provenance=Provenance.collect(),
     )

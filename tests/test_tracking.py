@@ -225,12 +225,23 @@ def test_no_tracking_server_is_one_line_within_ten_seconds(place):
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_line_at_once(uri):
+    import mlflow  # noqa: F401 which takes seconds itself
+
     started = time.monotonic()
     with pytest.raises(TrackingError) as caught:
         Tracker(uri)
     assert time.monotonic() - started < 10
     assert uri in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql+psycopg://127.0.0.1:12planted/x", "postgresql+psycopg://u:p@planted@127.0.0.1:1/x"]
+)
+def test_an_address_that_is_none_is_one_line_without_its_password(uri):
+    with pytest.raises(TrackingError, match="write %40 for @") as caught:
+        Tracker(uri)
+    assert "planted" not in str(caught.value)
 
 
 def test_a_database_that_takes_the_connection_and_says_nothing_is_not_waited_for(monkeypatch):

@@ -158,7 +158,7 @@ def _check_before_work(recipe: Recipe, stages: tuple[str, ...], workspace: Works
     """Refuse in seconds what would otherwise fail after the stages before it have worked for hours."""
     workspace.storage.check_writable()
     check_reachable(tracking_uri(workspace))
-    check_recipe(recipe, workspace)
+    check_recipe(recipe.up_to(stages[-1]) if stages else recipe, workspace)
     for name, train in _trainings(recipe, stages).items():
         require_resources(train.resources_per_worker, train.min_workers, f"{name}.num_workers")
     if recipe.evaluate and "evaluate" in stages:

@@ -27,7 +27,7 @@ class Record(BaseModel):
     """Base of all records: frozen, strict about keys, JSON in and out."""
 
     # A loss may be no number: pydantic's null could not be read back, and the run would be gone.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class FileEntry(Record):

@@ -16,12 +16,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliostat.errors import TrackingError
 from heliostat.records import Run, Status
 from heliostat.text.concealing import without_secrets
 from heliostat.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 EXPERIMENT = "heliostat"
 METRICS_FILE = "metrics.jsonl"
@@ -30,6 +33,7 @@ RESUMED = "resumed"
 SQLITE = "sqlite:///"
 SHARED = ("postgresql", "mysql", "mariadb")
 """How the addresses of databases begin that several machines share."""
+UNREADABLE = "is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
@@ -345,11 +349,32 @@ def _client(uri: str) -> Any:
     return client
 
 
+def database_url(uri: str) -> "URL":
+    """The parts of a database's address.
+
+    Raises:
+        ValueError: it is none; without its words, which are a piece of the address, perhaps of its password.
+    """
+    from sqlalchemy import make_url
+
+    try:
+        url = make_url(uri)
+    except ValueError:
+        raise ValueError(UNREADABLE) from None
+    if "@" in (url.host or ""):
+        raise ValueError(UNREADABLE)
+    return url
+
+
 def _check_database(uri: str) -> None:
     """Connect once: MLflow tries a database that is away ten times, which takes it a hundred seconds."""
     from sqlalchemy import create_engine
 
-    engine = create_engine(uri)
+    try:
+        url = database_url(uri)
+    except ValueError as error:
+        raise TrackingError(f"MLFLOW_TRACKING_URI {error}") from None
+    engine = create_engine(url)
     try:
         engine.connect().close()
     finally:

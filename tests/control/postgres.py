@@ -6,8 +6,6 @@ import socket
 import subprocess
 from pathlib import Path
 
-import psycopg
-
 PASSWORD = "d41586-half:p@ss/word"
 
 
@@ -44,6 +42,8 @@ class PostgreSQL:
 
     def url(self, name: str) -> str:
         """A new, empty database's address for the control plane."""
+        import psycopg  # here, so that other tests need none
+
         with psycopg.connect(
             host="127.0.0.1",
             port=self._port,

@@ -131,7 +131,8 @@ def test_a_token_that_is_refused_is_named_by_its_place(monkeypatch, capsys, refu
     [
         f"postgresql://u:{PLANTED}@127.0.0.1:1/x",
         f"postgresql://u:a@b/{PLANTED}@127.0.0.1:1/x",
-        f"postgresql://127.0.0.1:{PLANTED}/x",
+        f"postgresql+psycopg://u:p@{PLANTED}@127.0.0.1:1/x",
+        f"postgresql+psycopg://127.0.0.1:{PLANTED}/x",
         f"mysql://127.0.0.1:1/x?password={PLANTED}",
         f"postgresql+nothing://u:{PLANTED}@127.0.0.1/x",
         f"//u:{PLANTED}@host/x",

@@ -1,6 +1,7 @@
 """Accounts, sessions, waiting after wrong passwords, and what a proxy may say."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -143,6 +144,14 @@ def test_a_logout_that_cannot_be_written_holds_for_this_process_and_is_written_w
     assert door.by_cookie(first) is None
     door.log_out(door.by_cookie(second))
     assert Door(accounts, loopback=True, clock=door.clock).by_cookie(first) is None
+
+
+def test_logouts_at_the_same_time_are_all_kept(door, accounts):
+    cookies = [cookie_of(door) for _ in range(8)]
+    with ThreadPoolExecutor(len(cookies)) as threads:
+        list(threads.map(door.log_out, [door.by_cookie(cookie) for cookie in cookies]))
+    again = Door(accounts, loopback=True, clock=door.clock)
+    assert [again.by_cookie(cookie) for cookie in cookies] == [None] * len(cookies)
 
 
 def test_a_file_of_ended_sessions_that_is_none_lets_nobody_in(door, accounts):

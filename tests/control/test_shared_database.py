@@ -7,8 +7,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import TypeAdapter
 from small_studies import add_run
+from sqlalchemy import JSON, Column, MetaData, Table, create_engine, insert, make_url, select
 
+from heliostat.control import tables
 from heliostat.control.collector import Collector
 from heliostat.control.job_records import read_jobs
 from heliostat.control.readings import Ok, Unavailable
@@ -63,7 +66,7 @@ def unreachable(kind: str) -> socket.socket:
     return held
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [("closed", 1), ("silent", CONNECT_SECONDS + 1)])
+@pytest.mark.parametrize(("kind", "seconds"), [("closed", 5), ("silent", CONNECT_SECONDS + 5)])
 def test_a_page_that_reads_a_dozen_things_of_a_database_that_is_away_waits_once(kind, seconds):
     with unreachable(kind) as held:
         store = Store(f"postgresql+psycopg://someone:secret@127.0.0.1:{held.getsockname()[1]}/none")
@@ -87,9 +90,9 @@ def test_a_tracking_database_that_goes_and_comes_back_refuses_at_once_and_takes_
     try:
         with pytest.raises(TrackingError) as refused:
             tracker.log(run_id, {"loss": 1.0}, 2)
+        assert time.monotonic() - began < 10
     finally:
         postgresql.start()
-    assert time.monotonic() - began < 10
     assert "\n" not in str(refused.value)
     assert "ss%2Fword" not in str(refused.value)
     tracker.log(run_id, {"loss": 1.0}, 2)
@@ -103,7 +106,58 @@ def test_of_two_machines_one_asks_the_cluster_until_it_lets_go(site):
     assert [second._holds_lease(), first._holds_lease()] == [True, False]
 
 
+def test_tables_of_schema_1_are_brought_up_and_keep_what_they_hold(tmp_path, postgresql):
+    url = postgresql.url(tmp_path.name)
+    engine = create_engine(url)
+    old = MetaData()
+    for table in tables.metadata.tables.values():
+        columns = (
+            Column(
+                column.name,
+                JSON() if isinstance(column.type, tables.Json) else column.type,
+                primary_key=column.primary_key,
+            )
+            for column in table.columns
+        )
+        Table(table.name, old, *columns)
+    old.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(tables.schema).values(version=1))
+        readings = old.tables["heliostat_readings"]
+        connection.execute(
+            insert(readings).values(name="nodes", at=datetime.now(UTC), value={"a": [1, None]})
+        )
+    store = Store(url)
+    assert store.reading("nodes", TypeAdapter(dict)).value == {"a": [1, None]}
+    store.put_reading("nodes", {"loss": float("nan")}, datetime.now(UTC))
+    store.put_unavailable("nodes", "no answer", datetime.now(UTC))
+    assert Store(url).setting("limit", 7) == 7
+    with engine.begin() as connection:
+        assert connection.execute(select(tables.schema.c.version)).scalars().all() == [2]
+
+
+@pytest.mark.parametrize("options", ["?connect_timeout=2", ""])
+def test_what_an_address_says_of_patience_counts(options):
+    with unreachable("silent") as held:
+        store = Store(f"postgresql+psycopg://127.0.0.1:{held.getsockname()[1]}/none{options}")
+        began = time.monotonic()
+        read_jobs(store)
+        took = time.monotonic() - began
+    assert (took < CONNECT_SECONDS - 0.1) is bool(options)
+
+
+def test_a_server_that_is_full_is_not_away(site):
+    with site.store.begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 1")
+        connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow")
+    narrow = make_url(site.store.url).set(username="narrow", password="narrow")
+    store = Store(narrow.render_as_string(hide_password=False))
+    with store.begin():
+        assert "too many connections" in read_jobs(store).reason
+    assert isinstance(read_jobs(store), Ok), "at once, for who has a connection"
+
+
 def test_without_the_driver_it_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(StoreError, match=r"pip install 'heliostat\[postgresql\]'"):
         Store("postgresql+psycopg://someone@127.0.0.1/none").put_reading("nodes", 1, datetime.now(UTC))

@@ -1,8 +1,10 @@
 """The control plane's database: what several processes do to it at once, and what it says when it is away."""
 
 import math
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,6 +97,26 @@ def test_a_database_that_cannot_be_used_says_why_without_its_password(tmp_path, 
     assert "secret" not in str(refused.value)
     (tmp_path / "text.db").write_text("this is no database, however long it may be" * 100)
     assert isinstance(Store(f"sqlite:///{tmp_path}/text.db").reading("nodes", NUMBERS), Unavailable)
+
+
+def test_a_file_of_schema_1_is_read_and_written_on(tmp_path):
+    """Its JSON columns give SQLite's own numbers for what is a number."""
+    url = f"sqlite:///{tmp_path}/control.db"
+    with closing(sqlite3.connect(tmp_path / "control.db")) as old, old:
+        old.execute("CREATE TABLE heliostat_schema (version INTEGER NOT NULL PRIMARY KEY)")
+        old.execute("INSERT INTO heliostat_schema VALUES (1)")
+        old.execute(
+            "CREATE TABLE heliostat_readings (name VARCHAR(255) NOT NULL PRIMARY KEY, at FLOAT, value JSON, "
+            "reason TEXT, since FLOAT)"
+        )
+        for name, value in (("runs", "0"), ("half", "0.5"), ("nodes", "[1, 2]"), ("none", "null")):
+            old.execute("INSERT INTO heliostat_readings VALUES (?, 1.0, ?, NULL, NULL)", (name, value))
+    store = Store(url)
+    kept = {name: store.reading(name, TypeAdapter(Any)).value for name in ("runs", "half", "nodes", "none")}
+    assert kept == {"runs": 0, "half": 0.5, "nodes": [1, 2], "none": None}
+    store.put_unavailable("runs", "no answer", datetime.now(UTC))
+    store.put_reading("runs", 3, datetime.now(UTC))
+    assert Store(url).reading("runs", TypeAdapter(int)).value == 3
 
 
 def test_a_database_of_a_later_version_is_left_alone(tmp_path, monkeypatch, store):

@@ -45,7 +45,7 @@ def run(
 
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     check_until(loaded, until)
-    check_layouts(loaded)
+    check_layouts(loaded.up_to(until))
     if promote is not None:
         check_name(promote)
     place = Workspace.resolve(workspace)

@@ -80,8 +80,9 @@ class Door:
         return self._sign(self._cookie_key(), "session", _packed(admission)), admission
 
     def log_out(self, admission: Admission) -> None:
-        """End a session, also for whoever has a copy of its cookie."""
-        self._ended.add(admission.session, self.clock())
+        """End a session, also for whoever has a copy of its cookie; it waits for the disk."""
+        if admission.session:
+            self._ended.add(admission.session, self.clock())
 
     def by_cookie(self, cookie: str) -> Admission | None:
         """Whom a session's cookie lets in; None where it is forged, over or nobody's."""

@@ -5,6 +5,7 @@ accounts.
 """
 
 import logging
+import threading
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -30,9 +31,9 @@ class EndedSessions:
         """Work on `path`, which need not be there yet. Behind `kept_seconds` a cookie is over by itself."""
         self.path = path
         self._kept_seconds = kept_seconds
-        self._seen: tuple[int, int, int] | None = None
-        self._in_file: dict[str, float] = {}
+        self._read_last: tuple[tuple[int, int, int] | None, dict[str, float]] = (None, {})
         self._unwritten: dict[str, float] = {}
+        self._writing = threading.Lock()
 
     def __contains__(self, session: str) -> bool:
         """Whether it was ended.
@@ -40,41 +41,40 @@ class EndedSessions:
         Raises:
             ConfigError: the file is not what we wrote.
         """
-        if session in self._unwritten:
-            return True
-        self._read()
-        return session in self._in_file
+        return session in self._unwritten or session in self._in_file()
 
     def add(self, session: str, now: float) -> None:
         """End a session. Where that cannot be written it holds for this process, which says so in its log."""
         self._unwritten[session] = now
         try:
-            with locked(self.path):
-                self._read()
-                all_of_them = {**self._in_file, **self._unwritten}
+            with self._writing, locked(self.path):
+                writes = dict(self._unwritten)
+                all_of_them = {**self._in_file(), **writes}
                 ended = {name: at for name, at in all_of_them.items() if at + self._kept_seconds > now}
                 write_secret(self.path, EndedFile(ended=ended).model_dump_json().encode())
         except StorageError as error:
             logger.warning("a session ended for this process only: %s", error)
             return
-        self._unwritten.clear()
+        for name in writes:
+            self._unwritten.pop(name, None)
 
-    def _read(self) -> None:
+    def _in_file(self) -> dict[str, float]:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            self._seen, self._in_file = None, {}
-            return
+            return {}
         seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if seen == self._seen:
-            return
+        of, ended = self._read_last
+        if seen == of:
+            return ended
         with explain_os_errors(str(self.path)):
             content = self.path.read_bytes()
         try:
-            self._in_file = EndedFile.model_validate_json(content).ended
+            ended = EndedFile.model_validate_json(content).ended
         except ValidationError as error:
             raise ConfigError(
                 f"{self.path}: {first_problem(error)}; remove it and the accounts' key beside it, "
                 "which ends all sessions"
             ) from None
-        self._seen = seen
+        self._read_last = (seen, ended)
+        return ended

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from heliostat.control import tables
 from heliostat.control.readings import Ok, Reading, Unavailable
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
 from heliostat.text.concealing import without_secrets
-from heliostat.tracking import SHARED, SQLITE
+from heliostat.tracking import SHARED, SQLITE, database_url
 from heliostat.workspace import Workspace
 
 T = TypeVar("T")
@@ -47,8 +48,7 @@ class Store:
     def __init__(self, url: str) -> None:
         """`url` is SQLAlchemy's (`postgresql+psycopg://...`, `sqlite:////path/control.db`)."""
         self.url = url
-        self._away_until = 0.0
-        self._away_because = ""
+        self._away = (0.0, "")
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Store":
@@ -75,13 +75,12 @@ class Store:
         Raises:
             StoreError: the database is away, full, or refuses.
         """
-        if time.monotonic() < self._away_until:
-            raise StoreError(self._away_because)
+        connection = self._connection()
         try:
-            with self._engine.begin() as connection:
+            with connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise self._refused(error) from None
+            raise StoreError(self._refusal(error)) from None
 
     def put_reading(self, name: str, value: Any, at: datetime) -> None:
         """Keep an answer (plain JSON) in place of the one before."""
@@ -134,13 +133,23 @@ class Store:
             if connection.execute(changed).rowcount:
                 return
         try:
-            with self._engine.begin() as connection:
+            with self._connection() as connection, connection.begin():
                 connection.execute(insert(table).values(**{key: of}, **values))
         except IntegrityError:  # another process added it between the two
             with self.begin() as connection:
                 connection.execute(changed)
         except SQLAlchemyError as error:
-            raise self._refused(error) from None
+            raise StoreError(self._refusal(error)) from None
+
+    def _connection(self) -> Connection:
+        until, because = self._away
+        if time.monotonic() < until:
+            raise StoreError(because)
+        engine = self._engine
+        try:
+            return engine.connect()
+        except SQLAlchemyError as error:
+            raise self._unreached(engine, error) from None
 
     def _put(self, name: str, values: dict[str, Any]) -> None:
         self.upsert(tables.readings, "name", name, values)
@@ -148,17 +157,15 @@ class Store:
     @cached_property
     def _engine(self) -> Engine:
         try:
-            patience = _OF_DRIVER.get(make_url(self.url).get_driver_name(), {})
-            engine = create_engine(self.url, pool_pre_ping=True, connect_args=patience)
-        except ValueError:  # whose words are a piece of the URL, which may be one of the password
-            raise StoreError(
-                f"{VARIABLE} is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
-            ) from None
+            url = database_url(self.url)
+            patience = _OF_DRIVER.get(url.get_driver_name(), {})
+            told = {name: value for name, value in patience.items() if name not in url.query}
+            engine = create_engine(url, pool_pre_ping=True, connect_args=told)
+        except ValueError as error:
+            raise StoreError(f"{VARIABLE} {error}") from None
         except ImportError as error:
-            raise StoreError(
-                f"{self._refusal(error)}; the database's driver is a package: "
-                "pip install 'psycopg[binary]' for postgresql+psycopg://"
-            ) from None
+            driver = {"psycopg": "'heliostat[postgresql]'"}.get(error.name or "", error.name)
+            raise StoreError(f"{self._refusal(error)}; pip install {driver}") from None
         except SQLAlchemyError as error:
             raise StoreError(self._refusal(error)) from None
         if engine.dialect.name == "sqlite":
@@ -167,6 +174,11 @@ class Store:
             except OSError as error:
                 raise StoreError(self._refusal(error)) from None
             event.listen(engine, "connect", _set_up_sqlite)
+        else:
+            try:
+                engine.connect().close()
+            except SQLAlchemyError as error:
+                raise self._unreached(engine, error) from None
         found = self._make_tables(engine)
         if found is not None and found > tables.SCHEMA_VERSION:
             raise StoreError(
@@ -185,10 +197,12 @@ class Store:
                     found: int | None = connection.execute(select(tables.schema.c.version)).scalar()
                     if found is None:
                         connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+                    elif found < tables.SCHEMA_VERSION:
+                        tables.bring_up(connection, found)
                 return found
             except SQLAlchemyError as error:
-                if not tries_left or _is_unreached(error):
-                    raise self._refused(error) from None
+                if not tries_left:
+                    raise StoreError(self._refusal(error)) from None
                 time.sleep(0.1)
         return None
 
@@ -197,11 +211,13 @@ class Store:
         """The address without what is secret in it."""
         return without_secrets(self.url)
 
-    def _refused(self, error: SQLAlchemyError) -> StoreError:
-        refused = StoreError(self._refusal(error))
-        if _is_unreached(error) and not self.url.startswith(SQLITE):
-            self._away_until, self._away_because = time.monotonic() + AWAY_SECONDS, str(refused)
-        return refused
+    def _unreached(self, engine: Engine, error: SQLAlchemyError) -> StoreError:
+        """That there is no connection; noted for who asks next, unless others have one and it is full."""
+        refusal = self._refusal(error)
+        pool = engine.pool
+        if isinstance(pool, QueuePool) and not pool.checkedout() and engine.dialect.name != "sqlite":
+            self._away = (time.monotonic() + AWAY_SECONDS, refusal)
+        return StoreError(refusal)
 
     def _refusal(self, error: Exception) -> str:
         lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
@@ -209,11 +225,6 @@ class Store:
         if "disk is full" in reason:
             reason = "the disk is full; free some space"
         return f"the control plane's database at {self.shown} cannot be used: {reason}"
-
-
-def _is_unreached(error: SQLAlchemyError) -> bool:
-    """Whether there was no connection to say anything over."""
-    return isinstance(error, DBAPIError) and error.statement is None
 
 
 def named_database() -> str | None:

@@ -5,11 +5,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Dialect, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+    update,
+)
 from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had the database's own JSON."""
 _NAME = 255
 """What MySQL can index."""
 _LONG = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
@@ -41,11 +55,11 @@ class Json(TypeDecorator[Any]):
         """JSON in ASCII, so that no database minds a character; NaN and Infinity as Python writes them."""
         return json.dumps(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """The data; None too where there is none. A list of a thousand runs is megabytes, which orjson reads
         in a part of the time; NaN only json takes."""
-        if value is None:
-            return None
+        if not isinstance(value, str):  # SQLite gives the numbers of schema 1 as such
+            return value
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError:
@@ -162,3 +176,17 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Json, nullable=False),
 )
+
+
+def bring_up(connection: Connection, found: int) -> None:
+    """Change the tables of schema `found` into today's; done twice, it changes nothing more."""
+    if found < 2 and connection.dialect.name == "postgresql":
+        quote = connection.dialect.identifier_preparer.quote
+        for table in metadata.tables.values():
+            for column in table.columns:
+                if isinstance(column.type, Json):
+                    name = quote(column.name)
+                    changed = f"ALTER TABLE {table.name} ALTER COLUMN {name} TYPE TEXT USING {name}::text"
+                    connection.execute(text(changed))
+        connection.execute(text(f"ALTER TABLE {alerts.name} ALTER COLUMN rule TYPE VARCHAR({_NAME})"))
+    connection.execute(update(schema).values(version=SCHEMA_VERSION))
