@@ -41,7 +41,7 @@ def process_group(leader: int) -> list[int]:
     [
         pytest.param(signal.SIGINT, True, id="ctrl-c"),
         pytest.param(signal.SIGTERM, False, id="kill"),
-        pytest.param(signal.SIGTERM, True, id="kill-the-group"),
+        pytest.param(signal.SIGTERM, True, id="kill-the-group", marks=pytest.mark.lengthy),
     ],
 )
 def test_a_kept_endpoint_stops_at_once_and_leaves_nothing(tiny_model_folder, tmp_path, sent, whole_group):

@@ -1,7 +1,10 @@
 """Conversations with endpoints: streamed, timed, side by side, ended early; refusals in one line."""
 
+import json
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 
 import pytest
@@ -144,3 +147,36 @@ def test_refusals_are_one_line(gateway, key, change, message):
         list(Answer(asked(gateway).model_copy(update=change), given))
     assert "\n" not in str(refusal.value)
     assert key.value not in str(refusal.value)
+
+
+class AtOnce(BaseHTTPRequestHandler):
+    """Sends a whole answer as one event, as an engine does whose short answer is ready in one go."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        events = (
+            {"choices": [{"delta": {"content": "all of it"}, "finish_reason": None}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 60}},
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for event in events:
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_answer_in_one_piece_has_a_speed_too():
+    with ThreadingHTTPServer(("127.0.0.1", 0), AtOnce) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        answer = Answer(Asked(base_url=url, model="tiny", messages=HELLO, sampling=Sampling()))
+        assert list(answer) == ["all of it"]
+        server.shutdown()
+    speed = answer.speed
+    assert speed.completion_tokens == 60
+    assert speed.tokens_per_second == pytest.approx(60 / speed.first_token_seconds)

@@ -203,6 +203,7 @@ def test_fifty_viewers_cost_ray_what_one_does(head, place):
     assert fifty.keys() <= one.keys(), "nothing is asked for a viewer's sake"
 
 
+@pytest.mark.lengthy
 @pytest.mark.timeout(400)
 def test_two_dashboards_on_one_workspace_ask_once(head, place):
     other = place / "other"

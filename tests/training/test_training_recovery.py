@@ -17,7 +17,8 @@ RECOVERY_SECONDS = 30
 """From the loss to the next step, beside loading torch, DeepSpeed and the model, as long as at the start."""
 
 
-@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.lengthy)])
+@pytest.mark.lengthy
+@pytest.mark.parametrize("stage", [2, 3])
 def test_a_lost_worker_costs_no_more_than_the_steps_since_the_last_checkpoint(
     ray_cluster, training_inputs, workspace, tmp_path, stage
 ):

@@ -58,7 +58,7 @@ def test_lora_learns_and_leaves_a_merged_model_an_adapter_a_run_and_event_files(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "stage",
-    [0, pytest.param(1, marks=pytest.mark.lengthy), pytest.param(2, marks=pytest.mark.lengthy), 3],
+    [*(pytest.param(stage, marks=pytest.mark.lengthy) for stage in (0, 1, 2)), 3],
 )
 def test_two_workers_have_the_losses_of_one(
     ray_cluster, training_inputs, workspace, one_worker_losses, stage

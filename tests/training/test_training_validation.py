@@ -17,7 +17,9 @@ from heliostat.workspace import Workspace
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("adapter", [LoraAdapter(r=4, alpha=8), FullAdapter()])
+@pytest.mark.parametrize(
+    "adapter", [LoraAdapter(r=4, alpha=8), pytest.param(FullAdapter(), marks=pytest.mark.lengthy)]
+)
 def test_checkpoints_are_scored_beside_the_training_and_the_best_is_kept(
     ray_cluster, training_inputs, workspace, adapter
 ):

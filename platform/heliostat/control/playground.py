@@ -146,8 +146,10 @@ class Answer:
                 self.text += text
                 yield text
         tokens = self.speed.completion_tokens or 0
-        if first_at is not None and tokens > 1 and last_at > first_at:
-            self._note(tokens_per_second=(tokens - 1) / (last_at - first_at))
+        if first_at is not None and tokens > 1:
+            # a short answer may come in one piece, with nothing between its first token and its last
+            rate = (tokens - 1) / (last_at - first_at) if last_at > first_at else tokens / (last_at - started)
+            self._note(tokens_per_second=rate)
 
     def _take(self, event: dict[str, Any]) -> str:
         """One event's text; its other news are noted."""
