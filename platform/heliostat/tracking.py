@@ -16,24 +16,19 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from heliostat.databases import PATIENCE, SHARED, AddressError, connect_once
 from heliostat.errors import TrackingError
 from heliostat.records import Run, Status
 from heliostat.text.concealing import without_secrets
 from heliostat.workspace import Workspace
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL
 
 EXPERIMENT = "heliostat"
 METRICS_FILE = "metrics.jsonl"
 RESUMED = "resumed"
 """In that file, with the first step behind an interruption."""
 SQLITE = "sqlite:///"
-SHARED = ("postgresql", "mysql", "mariadb")
-"""How the addresses of databases begin that several machines share."""
-UNREADABLE = "is no database's URL; in a password write %40 for @, %2F for / and %3A for :"
 SERVER_TIMEOUT_SECONDS = 5.0
 METRICS_IN_ONE_BATCH = 1000
 """What MLflow takes at once."""
@@ -43,8 +38,6 @@ CAUGHT_UP_AT_ONCE = 200
 """Steps that MLflow missed, handed in with those of one report: training waits meanwhile."""
 _MLFLOW_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """With MLflow's own a run stood still for six minutes, and longer, when its server had gone."""
-_LIBPQ_PATIENCE = {"PGCONNECT_TIMEOUT": "5"}
-"""In seconds, where a PostgreSQL's address does not say; libpq's own is the kernel's two minutes."""
 logger = logging.getLogger(__name__)
 
 
@@ -323,7 +316,7 @@ def refusals_in_one_line(uri: str) -> Iterator[None]:
 
 
 def _client(uri: str) -> Any:
-    for name, value in (_MLFLOW_PATIENCE | _LIBPQ_PATIENCE).items():
+    for name, value in (_MLFLOW_PATIENCE | PATIENCE).items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -340,45 +333,15 @@ def _client(uri: str) -> Any:
         try:
             if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
                 _make_sqlite_store(Path(uri.removeprefix(SQLITE)))
-            if uri.startswith(SHARED):
-                _check_database(uri)
+            if uri.startswith(SHARED):  # MLflow tries ten times, which takes it a hundred seconds
+                connect_once(uri)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: no driver
             raise TrackingError(_refusal(uri, error)) from None
+        except AddressError as error:
+            raise TrackingError(f"MLFLOW_TRACKING_URI {error}") from None
     return client
-
-
-def database_url(uri: str) -> "URL":
-    """The parts of a database's address.
-
-    Raises:
-        ValueError: it is none; without its words, which are a piece of the address, perhaps of its password.
-    """
-    from sqlalchemy import make_url
-
-    try:
-        url = make_url(uri)
-    except ValueError:
-        raise ValueError(UNREADABLE) from None
-    if "@" in (url.host or ""):
-        raise ValueError(UNREADABLE)
-    return url
-
-
-def _check_database(uri: str) -> None:
-    """Connect once: MLflow tries a database that is away ten times, which takes it a hundred seconds."""
-    from sqlalchemy import create_engine
-
-    try:
-        url = database_url(uri)
-    except ValueError as error:
-        raise TrackingError(f"MLFLOW_TRACKING_URI {error}") from None
-    engine = create_engine(url)
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
 
 
 def _make_sqlite_store(file: Path) -> None:

@@ -62,6 +62,7 @@ REFUSED = {
     "itself": ('{"$ref": "#"}', "refers to itself"),
     "a loop": (json.dumps(LOOP), "refers to itself"),
     "a round": (json.dumps(ROUND), "refers to itself"),
+    "a requirement that is no name": ('{"type": "object", "required": [["a"]]}', "in a wrong form"),
     "a required stranger": ('{"required": ["a"], "additionalProperties": false}', "does not allow"),
     "several allOf": ('{"allOf": [{"type": "string"}, {"type": "integer"}]}', "several members"),
     "deep": (json.dumps('{"a": ' * 0) and '{"items": ' * 2000 + "{}" + "}" * 2000, "not JSON|deep"),

@@ -20,10 +20,11 @@ from sqlalchemy.pool import QueuePool
 
 from heliostat.control import tables
 from heliostat.control.readings import Ok, Reading, Unavailable
+from heliostat.databases import SHARED, AddressError, database_url
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
 from heliostat.text.concealing import without_secrets
-from heliostat.tracking import SHARED, SQLITE, database_url
+from heliostat.tracking import SQLITE
 from heliostat.workspace import Workspace
 
 T = TypeVar("T")
@@ -161,7 +162,7 @@ class Store:
             patience = _OF_DRIVER.get(url.get_driver_name(), {})
             told = {name: value for name, value in patience.items() if name not in url.query}
             engine = create_engine(url, pool_pre_ping=True, connect_args=told)
-        except ValueError as error:
+        except AddressError as error:
             raise StoreError(f"{VARIABLE} {error}") from None
         except ImportError as error:
             driver = {"psycopg": "'heliostat[postgresql]'"}.get(error.name or "", error.name)

@@ -222,21 +222,22 @@ class _Rules:
 
     def _object(self, schema: dict[str, Any], where: str) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        if not isinstance(properties, dict) or not isinstance(required, list):
+        in_form = isinstance(properties, dict) and isinstance(required, list)
+        if not in_form or not all(isinstance(key, str) for key in required):
             raise ServingError(f"the JSON schema's {where} has properties or required in a wrong form")
         others = schema.get("additionalProperties", True)
-        unnamed = {str(key): others for key in required if key not in properties}
+        unnamed = {key: others for key in required if key not in properties}
         if unnamed and others is False:
             raise ServingError(f"the JSON schema's {where} requires {min(unnamed)!r} but does not allow it")
         named = properties | unnamed
-        if len(named.keys() - set(map(str, required))) > MAX_OPTIONAL:
+        if len(named.keys() - set(required)) > MAX_OPTIONAL:
             raise ServingError(
                 f"the JSON schema's {where} has more than {MAX_OPTIONAL} properties that may be left out; "
                 "require them"
             )
         if named:
             rules = {key: self._child(part, f"{where}/properties/{key}") for key, part in named.items()}
-            return f'"{{" sp {self._members(rules, {str(key) for key in required})} "}}"'
+            return f'"{{" sp {self._members(rules, set(required))} "}}"'
         if others is False:
             return '"{" sp "}"'
         pair = f'string sp ":" sp {self._child(others, f"{where}/additionalProperties")}'
