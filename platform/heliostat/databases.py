@@ -3,13 +3,20 @@
 sqlalchemy is imported inside the functions: `heliostat --help` must not wait for it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 SHARED = ("postgresql", "mysql", "mariadb")
 """How their addresses begin."""
+CONNECT_SECONDS = 3
+UNANSWERED_MILLISECONDS = 10_000
+"""What a host that went silent is waited for; the kernel's own patience is a quarter of an hour."""
+_LIBPQ = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MILLISECONDS}
+_MYSQL = {"connect_timeout": CONNECT_SECONDS}
+_OF_DRIVER = {"psycopg": _LIBPQ, "psycopg2": _LIBPQ, "pymysql": _MYSQL, "mysqldb": _MYSQL}
+"""Other drivers have other words for it, or none: they wait as they do."""
 PATIENCE = {"PGCONNECT_TIMEOUT": "5"}
 """For the environment: seconds, where an address does not say. libpq waits as long as the kernel does."""
 
@@ -35,6 +42,12 @@ def database_url(uri: str) -> "URL":
     if "@" in (url.host or ""):
         raise wrong
     return url
+
+
+def patience_with(url: "URL") -> dict[str, Any]:
+    """How long to wait for a database, as its driver takes it; what the address says itself is left to it."""
+    patience = _OF_DRIVER.get(url.get_driver_name(), {})
+    return {name: value for name, value in patience.items() if name not in url.query}
 
 
 def connect_once(uri: str) -> None:

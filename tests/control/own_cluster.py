@@ -11,14 +11,14 @@ from heliostat.control.local_nodes import LocalSettings
 
 
 @contextmanager
-def own_place(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+def own_place(folder: Path) -> Iterator[None]:
     """Where a cluster that starts within keeps what it knows of itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder))
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(folder / "keys" / "token"))
         for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)
-        yield patch
+        yield
 
 
 @contextmanager

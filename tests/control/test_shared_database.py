@@ -17,7 +17,8 @@ from heliostat.control.job_records import read_jobs
 from heliostat.control.readings import Ok, Unavailable
 from heliostat.control.run_index import RunFilter, find_runs, sync_runs
 from heliostat.control.sites import Site
-from heliostat.control.store import AWAY_SECONDS, CONNECT_SECONDS, Store
+from heliostat.control.store import AWAY_SECONDS, Store
+from heliostat.databases import CONNECT_SECONDS
 from heliostat.errors import StoreError, TrackingError
 from heliostat.tracking import Tracker
 

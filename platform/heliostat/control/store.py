@@ -20,7 +20,7 @@ from sqlalchemy.pool import QueuePool
 
 from heliostat.control import tables
 from heliostat.control.readings import Ok, Reading, Unavailable
-from heliostat.databases import SHARED, AddressError, database_url
+from heliostat.databases import SHARED, AddressError, database_url, patience_with
 from heliostat.errors import StoreError
 from heliostat.records import first_problem
 from heliostat.text.concealing import without_secrets
@@ -32,15 +32,8 @@ VARIABLE = "HELIOSTAT_DATABASE"
 FILE = "control.db"
 LOCK_TIMEOUT_SECONDS = 10.0
 MAKING_TRIES = 50
-CONNECT_SECONDS = 3
 AWAY_SECONDS = 2.0
 """So long a server that could not be reached is not asked again: a page reads a dozen things."""
-UNANSWERED_MILLISECONDS = 10_000
-"""What a host that went silent is waited for; the kernel's own patience is a quarter of an hour."""
-_LIBPQ = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNANSWERED_MILLISECONDS}
-_MYSQL = {"connect_timeout": CONNECT_SECONDS}
-_OF_DRIVER = {"psycopg": _LIBPQ, "psycopg2": _LIBPQ, "pymysql": _MYSQL, "mysqldb": _MYSQL}
-"""Other drivers have other words for it, or none: they wait as they do."""
 
 
 class Store:
@@ -159,9 +152,7 @@ class Store:
     def _engine(self) -> Engine:
         try:
             url = database_url(self.url)
-            patience = _OF_DRIVER.get(url.get_driver_name(), {})
-            told = {name: value for name, value in patience.items() if name not in url.query}
-            engine = create_engine(url, pool_pre_ping=True, connect_args=told)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=patience_with(url))
         except AddressError as error:
             raise StoreError(f"{VARIABLE} {error}") from None
         except ImportError as error:
